@@ -1,0 +1,154 @@
+package dianemo
+
+import (
+	"context"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// progressEvery is how often progress is passed on, at most.
+const progressEvery = 500 * time.Millisecond
+
+// beats shows that the peer lives: to readers, and in each partition where it
+// holds runs. Between beats it passes on the progress that runs report.
+func (p *Peer) beats(ctx context.Context) {
+	var under sync.WaitGroup
+	defer under.Wait()
+	beat := time.NewTicker(p.config.BeatEvery)
+	defer beat.Stop()
+	news := time.NewTicker(min(progressEvery, p.config.BeatEvery))
+	defer news.Stop()
+	p.present(ctx)
+	for {
+		whole := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+			whole = true
+			under.Go(func() { p.present(ctx) })
+		case <-news.C:
+		}
+		for _, part := range p.partitions {
+			runs := part.report(whole, p.config.StuckAfter)
+			// A partition that does not answer must not keep the others from beating.
+			if len(runs.held) > 0 && part.beaten.CompareAndSwap(false, true) {
+				under.Go(func() {
+					defer part.beaten.Store(false)
+					part.beat(ctx, runs)
+				})
+			}
+		}
+	}
+}
+
+// A report is what a beat carries.
+type report struct {
+	held  []HeldRun
+	stuck []string // newly
+}
+
+// report collects all runs, or only those with news.
+func (part *partition) report(whole bool, stuckAfter time.Duration) report {
+	var rep report
+	now := time.Now()
+	for _, r := range part.runs() {
+		r.mu.Lock()
+		if r.ctx != nil && r.ctx.Err() != nil {
+			if r.ended.IsZero() {
+				r.ended = now
+			}
+			if now.Sub(r.ended) >= stuckAfter && !r.progress.Stuck {
+				r.progress.Stuck, r.news = true, true
+				rep.stuck = append(rep.stuck, r.id)
+			}
+		}
+		held := HeldRun{ID: r.id, Epoch: r.epoch}
+		if r.news {
+			progress := r.progress
+			held.Progress, r.news = &progress, false
+		}
+		r.mu.Unlock()
+		if whole || held.Progress != nil {
+			rep.held = append(rep.held, held)
+		}
+	}
+	return rep
+}
+
+// beat sends one, and tells the runs that it finds lost.
+func (part *partition) beat(ctx context.Context, rep report) {
+	p := part.peer
+	for _, id := range rep.stuck {
+		p.logger.Warn("a handler ignores the end of its context; its tokens stay charged", "job", id)
+	}
+	begin := time.Now()
+	reply, err := p.store.Beat(ctx, part.number, Beat{Peer: p.id, Every: p.config.BeatEvery, Runs: rep.held})
+	if err != nil {
+		part.unreported(rep)
+		if ctx.Err() == nil {
+			p.logger.Warn("a beat was not answered", "partition", part.number, "err", err)
+		}
+	}
+	lost := part.lost(reply.Lost, rep.held)
+	p.hooks.Beat(BeatInfo{part.number, len(rep.held), lost, rep.stuck, time.Since(begin), err})
+}
+
+// lost ends the contexts of runs that the store says are not this peer's. A run
+// that was settled while the beat was under way is none.
+func (part *partition) lost(ids []string, held []HeldRun) []string {
+	if len(ids) == 0 {
+		return nil
+	}
+	var lost []string
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	for _, h := range held {
+		if r := part.held[h.ID]; r != nil && r.epoch == h.Epoch && slices.Contains(ids, h.ID) {
+			r.stop(ErrLost)
+			lost = append(lost, h.ID)
+			part.peer.logger.Warn("a run was lost: the store has given the job up or to another peer", "job", h.ID, "epoch", h.Epoch)
+		}
+	}
+	return lost
+}
+
+// unreported makes the next beat carry the progress that this one did not.
+func (part *partition) unreported(rep report) {
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	for _, h := range rep.held {
+		if r := part.held[h.ID]; r != nil && h.Progress != nil {
+			r.mu.Lock()
+			r.news = true
+			r.mu.Unlock()
+		}
+	}
+}
+
+// present shows the peer to readers.
+func (p *Peer) present(ctx context.Context) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	info := PeerInfo{ID: p.id, Host: host, PID: os.Getpid(), Version: Version, Started: p.started, Tokens: p.config.Tokens,
+		Reserve: p.config.Reserve, Running: p.ledger.inUse(), Closing: p.closing.Load(), SilentAfter: p.config.SilentAfter}
+	for name := range p.kinds {
+		info.Kinds = append(info.Kinds, name)
+	}
+	slices.Sort(info.Kinds)
+	for _, r := range p.held() {
+		info.Jobs++
+		r.mu.Lock()
+		if r.progress.Stuck && len(info.Stuck) < 100 {
+			info.Stuck = append(info.Stuck, r.id)
+		}
+		r.mu.Unlock()
+	}
+	if err := p.store.Present(ctx, info, false); err != nil && ctx.Err() == nil {
+		p.logger.Warn("the peer could not show itself", "err", err)
+	}
+}

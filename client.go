@@ -1,0 +1,391 @@
+package dianemo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ClientConfig is a client's settings. The zero value works.
+type ClientConfig struct {
+	Hooks  *Hooks       // only Enqueue is called
+	Logger *slog.Logger // default slog.Default()
+}
+
+// A Client enqueues and reads jobs and runs none. It is safe for concurrent
+// use; one for a process is enough. Callers that enqueue at the same time share
+// round trips.
+type Client struct {
+	store  Store
+	id     string
+	hooks  Hooks
+	logger *slog.Logger
+
+	opening chan struct{}             // held by the one caller that opens the store
+	boxes   atomic.Pointer[[]*outbox] // one for each partition, once opened
+	ctx     context.Context
+	stop    context.CancelFunc
+	mu      sync.Mutex // guards closed, and sends.Add against Close
+	closed  bool
+	sends   sync.WaitGroup
+}
+
+// NewClient makes a client. Nothing is sent before it is first used. The error
+// is a [FieldError].
+func NewClient(store Store, config ClientConfig) (*Client, error) {
+	if v := reflect.ValueOf(store); store == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, &FieldError{"store", nil, "a Store, for example redisstore.New(…)"}
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	c := &Client{store: store, id: uuid.NewString(), hooks: config.Hooks.filled(), logger: config.Logger,
+		opening: make(chan struct{}, 1)}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// Close refuses further enqueues, ends those that wait for an answer with
+// ErrUnconfirmed, and returns when the client's goroutines have ended. It does
+// not close the store.
+func (c *Client) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.stop()
+	c.sends.Wait()
+}
+
+// open opens the store once. Passing errors are tried again until ctx ends.
+func (c *Client) open(ctx context.Context) error {
+	if c.boxes.Load() != nil {
+		return nil
+	}
+	select {
+	case c.opening <- struct{}{}:
+		defer func() { <-c.opening }()
+	case <-ctx.Done():
+		return fmt.Errorf("dianemo: open the store: %w", ctx.Err())
+	}
+	for attempt := 1; c.boxes.Load() == nil; attempt++ {
+		err := c.store.Open(ctx)
+		switch {
+		case err == nil:
+			boxes := make([]*outbox, c.store.Partitions())
+			for i := range boxes {
+				boxes[i] = &outbox{partition: i}
+			}
+			c.boxes.Store(&boxes)
+		case errors.Is(err, ErrLayout) || errors.Is(err, ErrInvalid):
+			return err
+		default:
+			if attempt == 1 {
+				c.logger.Warn("the store does not answer; trying again", "err", err)
+			}
+			if !pause(ctx, backoff(attempt, 50*time.Millisecond, 2*time.Second)) {
+				return fmt.Errorf("dianemo: open the store: %w (%w)", ctx.Err(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// pause waits, and reports whether it did so to the end.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// EnqueueMany adds jobs, of one kind or several, and returns their ids in
+// order. The jobs of one partition are added in one step, in pieces of at most
+// 500 jobs and 1 MiB; an error leaves those of other partitions as they are.
+//
+//   - [FieldError]: a request is wrong. Nothing was written.
+//   - [BatchError]: it has an error for each job that was not accepted, most
+//     often an [ExistsError]. All others were.
+//   - The context's error, alone: it ended before anything was sent. With
+//     [ErrUnconfirmed]: after.
+//   - [ErrStoreFull], [ErrLayout], [ErrClosed].
+//
+// While Redis can't be reached it waits and tries again until ctx ends.
+func (c *Client) EnqueueMany(ctx context.Context, requests ...Request) ([]string, error) {
+	ids := make([]string, len(requests))
+	records := make([]Record, len(requests))
+	for i := range requests {
+		record, err := requests[i].record()
+		if err != nil {
+			if len(requests) > 1 {
+				err = fmt.Errorf("request %d of %d: %w", i+1, len(requests), err)
+			}
+			return nil, err
+		}
+		ids[i], records[i] = record.ID, record
+	}
+	if err := c.open(ctx); err != nil {
+		return nil, err
+	}
+	parcels := c.pack(records)
+	// The last parcel is awaited here, the others meanwhile: most calls have one.
+	for _, p := range parcels {
+		c.post(p)
+	}
+	errs := make([]error, len(requests))
+	failed := false
+	for _, p := range parcels {
+		reply := c.await(ctx, p)
+		for i, place := range p.places {
+			errs[place] = reply.err
+			if reply.err == nil && reply.existing[i] != "" {
+				errs[place] = &ExistsError{ids[place], reply.existing[i]}
+			}
+			failed = failed || errs[place] != nil
+		}
+	}
+	for i, err := range errs {
+		c.hooks.Enqueue(EnqueueInfo{ids[i], records[i].Lane.Kind, records[i].Lane.Priority, err})
+	}
+	if failed {
+		return ids, &BatchError{errs}
+	}
+	return ids, nil
+}
+
+// record checks and encodes a request.
+func (q *Request) record() (Record, error) {
+	if err := firstError(CheckName("kind", q.kind), q.policy.check(), q.options.check()); err != nil {
+		return Record{}, err
+	}
+	args, err := json.Marshal(q.args)
+	if err != nil {
+		return Record{}, &FieldError{"args", fmt.Sprintf("%T: %v", q.args, err), "a value that encoding/json marshals"}
+	}
+	o := q.options
+	spec := Spec{Kind: q.kind, Priority: inherit(o.Priority, q.policy.Priority, 2), Weight: o.Weight, Timeout: o.Timeout,
+		Retries: o.Retries, Reruns: o.Reruns, Headers: o.Headers, Args: args}
+	spec.Grace = inherit(o.Grace, q.policy.Grace, defaults(spec.Priority).Grace)
+	size := len(args)
+	for name, value := range o.Headers {
+		size += len(name) + len(value)
+	}
+	if size > MaxPayload {
+		return Record{}, &FieldError{"args and headers", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes at most", MaxPayload)}
+	}
+	r := Record{ID: o.ID, Lane: spec.Lane(), RunAt: o.RunAt, Delay: o.Delay, Weight: o.Weight, Reruns: o.Reruns, Spec: EncodeSpec(&spec)}
+	if r.ID == "" {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return Record{}, fmt.Errorf("dianemo: make an id: %w", err)
+		}
+		r.ID = id.String()
+	}
+	return r, nil
+}
+
+// A parcel is what goes to one partition in one piece.
+type parcel struct {
+	box     *outbox
+	records []Record
+	places  []int // of the records in the caller's request
+	bytes   int
+	reply   chan parcelReply // has room for the one reply
+	left    bool             // the caller has gone; guarded by box.mu
+}
+
+type parcelReply struct {
+	existing []State
+	err      error
+}
+
+func (c *Client) pack(records []Record) []*parcel {
+	var parcels []*parcel
+	boxes, open := *c.boxes.Load(), map[int]*parcel{}
+	for i, r := range records {
+		partition := c.store.Partition(r.ID)
+		p := open[partition]
+		if p == nil || len(p.records) == MaxCallJobs || p.bytes+len(r.Spec) > MaxCallBytes {
+			p = &parcel{box: boxes[partition], reply: make(chan parcelReply, 1)}
+			open[partition] = p
+			parcels = append(parcels, p)
+		}
+		p.records = append(p.records, r)
+		p.places = append(p.places, i)
+		p.bytes += len(r.Spec)
+	}
+	return parcels
+}
+
+// An outbox is what waits to be sent to one partition. One call is under way
+// at a time, so that its number tells a call sent again from a new one; what
+// comes meanwhile goes with the next.
+type outbox struct {
+	partition int
+	mu        sync.Mutex
+	queue     []*parcel
+	sending   bool
+	number    uint64 // of the last call; only the sender uses it
+}
+
+func (c *Client) post(p *parcel) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		p.reply <- parcelReply{err: ErrClosed}
+		return
+	}
+	p.box.mu.Lock()
+	defer p.box.mu.Unlock()
+	p.box.queue = append(p.box.queue, p)
+	if !p.box.sending {
+		p.box.sending = true
+		c.sends.Go(func() { c.send(p.box) })
+	}
+}
+
+// await waits for a parcel's reply, or for ctx: then it withdraws the parcel
+// if it was not sent yet.
+func (c *Client) await(ctx context.Context, p *parcel) parcelReply {
+	select {
+	case reply := <-p.reply:
+		return reply
+	case <-ctx.Done():
+	}
+	p.box.mu.Lock()
+	defer p.box.mu.Unlock()
+	select {
+	case reply := <-p.reply:
+		return reply
+	default:
+	}
+	if i := slices.Index(p.box.queue, p); i >= 0 {
+		p.box.queue = slices.Delete(p.box.queue, i, i+1)
+		return parcelReply{err: fmt.Errorf("dianemo: enqueue: %w", ctx.Err())}
+	}
+	p.left = true
+	return parcelReply{err: fmt.Errorf("%w: %w", ErrUnconfirmed, ctx.Err())}
+}
+
+// send empties the outbox, and then ends.
+func (c *Client) send(box *outbox) {
+	for {
+		box.mu.Lock()
+		var batch []*parcel
+		jobs, bytes := 0, 0
+		for _, p := range box.queue {
+			if len(batch) > 0 && (jobs+len(p.records) > MaxCallJobs || bytes+p.bytes > MaxCallBytes) {
+				break
+			}
+			batch = append(batch, p)
+			jobs, bytes = jobs+len(p.records), bytes+p.bytes
+		}
+		box.queue = slices.Delete(box.queue, 0, len(batch))
+		box.sending = len(batch) > 0
+		box.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		c.deliver(box, batch)
+	}
+}
+
+// deliver makes one call, again and again until it is answered or nobody waits
+// for it any more, and hands out the answer.
+func (c *Client) deliver(box *outbox, batch []*parcel) {
+	records := batch[0].records
+	if len(batch) > 1 {
+		records = nil
+		for _, p := range batch {
+			records = append(records, p.records...)
+		}
+	}
+	box.number++
+	var reply EnqueueReply
+	var err error
+	for attempt := 1; ; attempt++ {
+		reply, err = c.store.Enqueue(c.ctx, box.partition, Call{c.id, box.number}, records)
+		if err == nil || errors.Is(err, ErrStoreFull) || errors.Is(err, ErrSuperseded) || !box.awaited(batch) {
+			break
+		}
+		if !pause(c.ctx, backoff(attempt, 20*time.Millisecond, time.Second)) {
+			err = fmt.Errorf("%w: %w: %w", ErrUnconfirmed, ErrClosed, err)
+			break
+		}
+	}
+	rest := reply.Existing
+	for _, p := range batch {
+		if err != nil {
+			p.reply <- parcelReply{err: err}
+			continue
+		}
+		p.reply <- parcelReply{existing: rest[:len(p.records)]}
+		rest = rest[len(p.records):]
+	}
+	if err == nil && reply.Wake {
+		wake, cancel := context.WithTimeout(c.ctx, time.Second)
+		defer cancel()
+		if err := c.store.Wake(wake, box.partition); err != nil {
+			c.logger.Debug("a wake-up was not sent; the tick will do", "partition", box.partition, "err", err)
+		}
+	}
+}
+
+// awaited reports whether anybody waits for one of these parcels.
+func (b *outbox) awaited(batch []*parcel) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(batch, func(p *parcel) bool { return !p.left })
+}
+
+// Get reads one job whole, or returns [ErrNotFound].
+func (c *Client) Get(ctx context.Context, id string) (*JobInfo, error) {
+	if err := CheckName("id", id); err != nil {
+		return nil, err
+	}
+	if err := c.open(ctx); err != nil {
+		return nil, err
+	}
+	job, err := c.store.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := DecodeSpec(job.Spec)
+	if err != nil {
+		// What can't be decoded is shown as far as the store knows it.
+		job.Info.Reason = inherit(job.Info.Reason, "corrupt")
+		return &job.Info, nil
+	}
+	job.Info.Weight, job.Info.Headers, job.Info.Args = spec.Weight, spec.Headers, spec.Args
+	return &job.Info, nil
+}
+
+// Counts reads how many jobs there are, by state, kind and priority. It looks
+// at no job, so it costs the same however many there are.
+func (c *Client) Counts(ctx context.Context) ([]Count, error) {
+	if err := c.open(ctx); err != nil {
+		return nil, err
+	}
+	return c.store.Counts(ctx)
+}
+
+// Peers lists the live peers: those that showed themselves within their own
+// limit of silence.
+func (c *Client) Peers(ctx context.Context) ([]PeerInfo, error) {
+	if err := c.open(ctx); err != nil {
+		return nil, err
+	}
+	return c.store.Peers(ctx)
+}

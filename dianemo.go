@@ -1,0 +1,326 @@
+package dianemo
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Version of this library.
+const Version = "0.1.0"
+
+// Config is a peer's settings. A zero field means its default. Peers of one
+// namespace should agree on BeatEvery, SilentAfter and Lease.
+type Config struct {
+	// Tokens is what this peer can carry at a time, 1 to MaxWeight; default 16
+	// for each CPU that Go may use (GOMAXPROCS).
+	Tokens int
+	// Reserve keeps tokens of each priority level, 1 to 9, from all less urgent
+	// ones; default none. The sum may be at most Tokens.
+	Reserve map[int]int
+
+	// BeatEvery is how often a peer shows that it is alive, how often the leader
+	// does its chores, and how often an idle peer looks for work of which it did
+	// not hear; default 5 s, at least 100 ms.
+	BeatEvery time.Duration
+	// SilentAfter is how long a peer may be silent before its runs are taken
+	// from it; default four times BeatEvery, at least 100 ms and at least twice
+	// BeatEvery.
+	SilentAfter time.Duration
+	// Lease is how long the leader may be silent before another peer takes over;
+	// default three times BeatEvery, at least 100 ms.
+	Lease time.Duration
+
+	// Finish is how long Run lets running jobs finish once its context has
+	// ended, before it ends theirs; default 20 s; None: not at all.
+	Finish time.Duration
+	// StuckAfter is how long a handler may take to return once its context has
+	// ended, before it is reported as stuck; at shutdown, before Run no longer
+	// waits for it. Default 5 s.
+	StuckAfter time.Duration
+
+	Hooks  *Hooks
+	Logger *slog.Logger // default slog.Default()
+}
+
+const minInterval = 100 * time.Millisecond
+
+func (c *Config) fill() error {
+	if c.Tokens == 0 {
+		c.Tokens = 16 * runtime.GOMAXPROCS(0)
+	}
+	c.BeatEvery = inherit(c.BeatEvery, 5*time.Second)
+	c.SilentAfter = inherit(c.SilentAfter, 4*c.BeatEvery)
+	c.Lease = inherit(c.Lease, 3*c.BeatEvery)
+	c.Finish = inherit(c.Finish, 20*time.Second)
+	c.StuckAfter = inherit(c.StuckAfter, 5*time.Second)
+	if c.Tokens < 1 || c.Tokens > MaxWeight {
+		return &FieldError{"Config.Tokens", c.Tokens, fmt.Sprintf("1 to %d, or 0 for the default", MaxWeight)}
+	}
+	sum := 0
+	for level, tokens := range c.Reserve {
+		if level < 1 || level > 9 {
+			return &FieldError{"Config.Reserve", level, "priorities 1 to 9"}
+		}
+		if tokens < 0 || tokens > MaxWeight {
+			return &FieldError{fmt.Sprintf("Config.Reserve[%d]", level), tokens, "0 to Tokens"}
+		}
+		sum += tokens
+	}
+	if sum > c.Tokens {
+		return &FieldError{"Config.Reserve", c.Reserve, fmt.Sprintf("at most %d tokens in all, as many as Config.Tokens", c.Tokens)}
+	}
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+		least time.Duration
+	}{
+		{"Config.BeatEvery", c.BeatEvery, minInterval},
+		{"Config.SilentAfter", c.SilentAfter, 2 * c.BeatEvery},
+		{"Config.Lease", c.Lease, minInterval},
+		{"Config.StuckAfter", c.StuckAfter, 0},
+	} {
+		if f.value < f.least {
+			return &FieldError{f.name, f.value, fmt.Sprintf("%v or more", f.least)}
+		}
+	}
+	if c.Finish < 0 && c.Finish != None {
+		return &FieldError{"Config.Finish", c.Finish, "a positive duration, 0 for the default, or None"}
+	}
+	return nil
+}
+
+// A Peer is one process's part in the fleet: it runs jobs of the kinds that it
+// has handlers for. It is also a [Client]. Its id has a random part, so a
+// restarted process is another peer.
+type Peer struct {
+	*Client
+	id      string
+	config  Config
+	started time.Time
+	ledger  *ledger
+
+	mu    sync.Mutex // guards kinds and ran
+	kinds map[string]registered
+	ran   bool
+
+	partitions []*partition
+	handlers   sync.WaitGroup
+	closing    atomic.Bool // claims nothing more
+	term       atomic.Pointer[term]
+}
+
+type registered struct {
+	policy Policy
+	fn     handler
+}
+
+// NewPeer makes a peer. Nothing is sent before Run or the first enqueue. The
+// error is a [FieldError].
+func NewPeer(store Store, config Config) (*Peer, error) {
+	if err := config.fill(); err != nil {
+		return nil, err
+	}
+	client, err := NewClient(store, ClientConfig{config.Hooks, config.Logger})
+	if err != nil {
+		return nil, err
+	}
+	p := &Peer{Client: client, id: peerID(), config: config, started: time.Now(),
+		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}}
+	p.logger = p.logger.With("peer", p.id)
+	return p, nil
+}
+
+func peerID() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "host"
+	}
+	host = strings.Map(func(r rune) rune {
+		if CheckName("", string(r)) != nil {
+			return '-'
+		}
+		return r
+	}, host)
+	random := uuid.NewString()
+	return fmt.Sprintf("%s-%d-%s", host[:min(len(host), 60)], os.Getpid(), random[24:])
+}
+
+// ID is the peer's id, as in [Client.Peers] and [JobInfo].
+func (p *Peer) ID() string { return p.id }
+
+func (p *Peer) handle(name string, policy Policy, fn handler) error {
+	if err := firstError(CheckName("kind", name), policy.check()); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ran {
+		return &FieldError{"Handle", name, "a call before Run"}
+	}
+	if _, ok := p.kinds[name]; ok {
+		return &FieldError{"kind", name, "one handler for each kind and peer"}
+	}
+	if policy.Weight > p.config.Tokens {
+		p.logger.Warn("this kind is too heavy for this peer, which will never run it", "kind", name, "weight", policy.Weight, "tokens", p.config.Tokens)
+	}
+	p.kinds[name] = registered{policy, fn}
+	return nil
+}
+
+// Run makes the peer work until ctx ends, then shuts it down and returns nil:
+// it claims nothing more, lets running jobs finish for Config.Finish, ends the
+// contexts of those that have not, gives back what then returns unfinished at no
+// cost of an attempt (a job without retries and reruns ends failed), and stores
+// the results. If handlers do not return within Config.StuckAfter even so, or
+// Redis can't be reached for as long, it returns a [StuckError].
+//
+// While Redis can't be reached at the start, Run says so in the log and keeps
+// trying. It returns ErrLayout if the namespace is not one for this program,
+// and ErrRunTwice if it was called before. Handlers' contexts have ctx's values,
+// but not its end.
+func (p *Peer) Run(ctx context.Context) error {
+	p.mu.Lock()
+	ran := p.ran
+	p.ran = true
+	p.mu.Unlock()
+	if ran {
+		return ErrRunTwice
+	}
+	defer p.Client.Close()
+	if err := p.open(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // nothing was begun
+		}
+		return err
+	}
+
+	base := context.WithoutCancel(ctx)
+	alive, quit := context.WithCancel(base) // ends when no job is left here
+	defer quit()
+	turns, abandon := context.WithCancel(base) // ends when results can wait no longer
+	defer abandon()
+	p.partitions = make([]*partition, p.store.Partitions())
+	for i := range p.partitions {
+		p.partitions[i] = newPartition(p, i)
+	}
+
+	var work, rest sync.WaitGroup
+	for _, part := range p.partitions {
+		work.Go(func() { part.turns(turns, base) })
+	}
+	rest.Go(func() { p.listen(alive) })
+	rest.Go(func() { p.beats(alive) })
+	rest.Go(func() { p.lead(alive) })
+	rest.Go(func() { p.chores(alive) })
+
+	<-ctx.Done()
+	err := p.shutdown(&work, abandon)
+	quit()
+	rest.Wait()
+	p.leave(base)
+	return err
+}
+
+// shutdown ends the peer's work in the order that Run promises.
+func (p *Peer) shutdown(work *sync.WaitGroup, abandon context.CancelFunc) error {
+	p.closing.Store(true)
+	p.kickAll()
+	worked := make(chan struct{})
+	go func() {
+		work.Wait() // the turns end when their partition holds nothing more
+		close(worked)
+	}()
+	wait := func(d time.Duration) bool {
+		timer := time.NewTimer(max(d, 0))
+		defer timer.Stop()
+		select {
+		case <-worked:
+			return true
+		case <-timer.C:
+			return false
+		}
+	}
+	if wait(p.config.Finish) {
+		return nil
+	}
+	for _, r := range p.held() {
+		r.stop(ErrShutdown)
+	}
+	if wait(p.config.StuckAfter) {
+		return nil
+	}
+	abandon()
+	<-worked
+	var ids []string
+	for _, part := range p.partitions {
+		ids = append(ids, part.unsettled()...)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	return &StuckError{ids}
+}
+
+// leave takes the peer off the list and gives up its lease. Neither is needed:
+// both run out by themselves.
+func (p *Peer) leave(base context.Context) {
+	ctx, cancel := context.WithTimeout(base, time.Second)
+	defer cancel()
+	if p.leading() != 0 {
+		if _, err := p.store.Lead(ctx, Bid{Peer: p.id, Lease: p.config.Lease, Resign: true}); err != nil {
+			p.logger.Info("the lease was not given up; it will run out", "err", err)
+		}
+		p.depose()
+	}
+	if err := p.store.Present(ctx, PeerInfo{ID: p.id}, true); err != nil {
+		p.logger.Info("the peer was not taken off the list; it will fall off", "err", err)
+	}
+}
+
+// listen hears wake-ups.
+func (p *Peer) listen(ctx context.Context) {
+	for attempt := 1; ; attempt++ {
+		err := p.store.Listen(ctx, func(partition int) {
+			attempt = 1
+			for i, part := range p.partitions {
+				if partition < 0 || partition == i {
+					part.look.Store(true)
+					part.kick()
+				}
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		p.logger.Warn("wake-ups can't be heard; until then the tick has to do", "err", err)
+		if !pause(ctx, backoff(attempt, 50*time.Millisecond, 5*time.Second)) {
+			return
+		}
+	}
+}
+
+func (p *Peer) kickAll() {
+	for _, part := range p.partitions {
+		part.kick()
+	}
+}
+
+// held lists the runs that this peer has.
+func (p *Peer) held() []*run {
+	var all []*run
+	for _, part := range p.partitions {
+		all = append(all, part.runs()...)
+	}
+	return all
+}

@@ -1,0 +1,188 @@
+package dianemo
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Sentinels to branch on with errors.Is. Where there is data to go with one,
+// a typed error carries it and unwraps to the sentinel.
+var (
+	// ErrInvalid: a value was refused before anything was written; see [FieldError].
+	ErrInvalid = errors.New("dianemo: invalid value")
+	// ErrExists: a job with this id is there already; see [ExistsError].
+	ErrExists = errors.New("dianemo: the job exists")
+	// ErrNotFound: no job has this id.
+	ErrNotFound = errors.New("dianemo: no such job")
+	// ErrUnconfirmed: the request was sent, but no answer arrived within the
+	// context's deadline. The jobs exist or they don't; an enqueue with the same
+	// caller-given id tells (ErrExists) without making a second one.
+	ErrUnconfirmed = errors.New("dianemo: sent, but not confirmed")
+	// ErrStoreFull: Redis is at its maxmemory. Only enqueue is refused; what
+	// lets work finish goes on.
+	ErrStoreFull = errors.New("dianemo: the store is full")
+	// ErrLayout: the namespace in Redis was made with another number of
+	// partitions, or needs a newer version of this library; see [LayoutError].
+	ErrLayout = errors.New("dianemo: the namespace's layout does not fit")
+	// ErrClosed: the client or peer is closed.
+	ErrClosed = errors.New("dianemo: closed")
+	// ErrRunTwice: Run was called a second time; a peer runs once.
+	ErrRunTwice = errors.New("dianemo: this peer's Run was called before")
+)
+
+// Causes with which a handler's context ends; read them with context.Cause.
+var (
+	// ErrTimeout: the run took longer than its Timeout.
+	ErrTimeout = errors.New("dianemo: the job's timeout has passed")
+	// ErrLost: the store no longer counts this run as the job's: the peer was
+	// silent for too long. Another run may have begun, and whatever this one
+	// returns is refused.
+	ErrLost = errors.New("dianemo: the run's lease was lost")
+	// ErrShutdown: the peer is shutting down and the time it gives its jobs to
+	// finish is over.
+	ErrShutdown = errors.New("dianemo: the peer is shutting down")
+)
+
+// A FieldError names a value that was refused, and what would have been
+// accepted. It unwraps to [ErrInvalid].
+type FieldError struct {
+	Field   string // for example "Policy.Weight"
+	Value   any
+	Allowed string // for example "1 to 1048576, or 0 to inherit"
+}
+
+func (e *FieldError) Error() string {
+	value := fmt.Sprintf("%v", e.Value)
+	if s, ok := e.Value.(string); ok {
+		value = fmt.Sprintf("%q", s)
+	}
+	if len(value) > 160 {
+		value = value[:160] + "…"
+	}
+	return fmt.Sprintf("dianemo: %s is %s; allowed: %s", e.Field, value, e.Allowed)
+}
+
+func (e *FieldError) Unwrap() error { return ErrInvalid }
+
+// An ExistsError is the answer to an enqueue under an id that is taken. It
+// unwraps to [ErrExists].
+type ExistsError struct {
+	ID string
+	// State is the existing job's state. Scheduled here stands for any job that
+	// waits in its lane, due or not.
+	State State
+}
+
+func (e *ExistsError) Error() string {
+	return fmt.Sprintf("dianemo: job %q exists and is %s", e.ID, e.State)
+}
+
+func (e *ExistsError) Unwrap() error { return ErrExists }
+
+// A BatchError says which requests of one EnqueueMany were not accepted. The
+// others were.
+type BatchError struct {
+	Errs []error // one per request, in order; nil where it was accepted
+}
+
+func (e *BatchError) Error() string {
+	refused, first := 0, error(nil)
+	for _, err := range e.Errs {
+		if err != nil {
+			if first == nil {
+				first = err
+			}
+			refused++
+		}
+	}
+	return fmt.Sprintf("dianemo: %d of %d jobs were not accepted; the first: %v", refused, len(e.Errs), first)
+}
+
+// Unwrap returns the errors that are not nil, for errors.Is and errors.As.
+func (e *BatchError) Unwrap() []error {
+	var errs []error
+	for _, err := range e.Errs {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// A LayoutError says how this program's idea of the namespace differs from
+// what Redis holds. It unwraps to [ErrLayout].
+type LayoutError struct {
+	Namespace string
+	Field     string // "layout", "min_peer" or "partitions"
+	Stored    int
+	Own       int
+}
+
+func (e *LayoutError) Error() string {
+	return fmt.Sprintf("dianemo: namespace %q has %s %d in Redis, this program has %d", e.Namespace, e.Field, e.Stored, e.Own)
+}
+
+func (e *LayoutError) Unwrap() error { return ErrLayout }
+
+// A StuckError is returned by [Peer.Run] when jobs had not returned by the end
+// of the shutdown, or their outcomes could not be stored. Their runs stay with
+// the store and are reaped like those of any peer that went silent.
+type StuckError struct {
+	IDs []string
+}
+
+func (e *StuckError) Error() string {
+	const shown = 10
+	ids, more := e.IDs, ""
+	if len(ids) > shown {
+		ids, more = ids[:shown], fmt.Sprintf(" and %d more", len(e.IDs)-shown)
+	}
+	return fmt.Sprintf("dianemo: shut down with unfinished runs of %d jobs: %s%s", len(e.IDs), strings.Join(ids, ", "), more)
+}
+
+// Limits of names, weights and sizes.
+const (
+	MaxName    = 128       // bytes of a kind, an id or a namespace
+	MaxWeight  = 1 << 20   // tokens of one job, and of one peer
+	MaxPayload = 256 << 10 // bytes of a job's encoded arguments, and of its result
+	MaxErrors  = 10        // attempts whose errors are kept
+	maxError   = 4 << 10   // bytes kept of one error
+)
+
+// CheckName reports, as a [FieldError], whether name may be a kind, an id or a
+// namespace: 1 to 128 of the ASCII letters, digits and . _ - / @ +, so that
+// braces, colons and control characters never reach a key.
+func CheckName(field, name string) error {
+	ok := len(name) >= 1 && len(name) <= MaxName
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		ok = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-/@+", c) >= 0
+	}
+	if !ok {
+		return &FieldError{field, name, "1 to 128 letters, digits and . _ - / @ +"}
+	}
+	return nil
+}
+
+// checkCount refuses numbers outside 0 (inherit), low..high and, where none is
+// allowed, None.
+func checkCount(field string, v, low, high int, none bool) error {
+	if v == 0 || low <= v && v <= high || none && v == None {
+		return nil
+	}
+	allowed := fmt.Sprintf("%d to %d, or 0 to inherit", low, high)
+	if none {
+		allowed += ", or None"
+	}
+	return &FieldError{field, v, allowed}
+}
+
+// checkSpan refuses negative durations other than Unlimited.
+func checkSpan(field string, d time.Duration) error {
+	if d >= 0 || d == Unlimited {
+		return nil
+	}
+	return &FieldError{field, d, "a positive duration, 0 to inherit, or Unlimited"}
+}

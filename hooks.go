@@ -1,0 +1,98 @@
+package dianemo
+
+import "time"
+
+// Hooks are optional functions that a peer or client calls after an edge, one
+// for each; logs, metrics and traces hang there. They are called from the
+// engine's own goroutines, often many at a time: they must be quick and must
+// not panic.
+type Hooks struct {
+	Enqueue func(EnqueueInfo) // for each job of an Enqueue that was answered
+	Claim   func(ClaimInfo)   // for each job, before its handler starts
+	Settle  func(SettleInfo)  // for each run, once the store has answered
+	Beat    func(BeatInfo)    // for each beat of a partition
+	Reap    func(ReapInfo)    // for each job, on the leader
+	Miss    func(MissInfo)    // for each job, on whoever found it
+	Lead    func(LeadInfo)    // when this peer takes or loses the lease
+}
+
+// EnqueueInfo: Err is nil, an ExistsError, or what kept the call from being
+// answered.
+type EnqueueInfo struct {
+	ID, Kind string
+	Priority int
+	Err      error
+}
+
+// ClaimInfo is a run that begins.
+type ClaimInfo struct {
+	ID, Kind string
+	Priority int
+	Weight   int
+	Attempt  int
+	Epoch    int64
+	Due      time.Time
+	Waited   time.Duration // from due to the claim, by the store's clock
+}
+
+// SettleInfo is a run that has ended.
+type SettleInfo struct {
+	ID, Kind string
+	Priority int
+	Epoch    int64
+	Outcome  Outcome
+	Reason   string
+	Error    string
+	Took     time.Duration // from start to return
+	Stale    bool          // the store refused it: the run was no longer this peer's
+}
+
+// BeatInfo is one beat of one partition.
+type BeatInfo struct {
+	Partition int
+	Runs      int      // held by this peer
+	Lost      []string // ids of jobs whose runs the store says this peer does not hold
+	Stuck     []string // ids of jobs newly found to ignore the end of their context
+	Took      time.Duration
+	Err       error
+}
+
+// ReapInfo is a job taken from a silent peer.
+type ReapInfo struct {
+	ID, Peer string
+	State    State // Scheduled again, or Unreachable
+}
+
+// MissInfo is a job that was not started within its grace.
+type MissInfo struct {
+	ID    string
+	State State // Missed, or Failed if it had been run before
+}
+
+// LeadInfo says that this peer leads, or no longer does.
+type LeadInfo struct {
+	Leading bool
+	Term    int64
+}
+
+// filled returns hooks in which nothing is nil.
+func (h *Hooks) filled() Hooks {
+	var f Hooks
+	if h != nil {
+		f = *h
+	}
+	fill(&f.Enqueue)
+	fill(&f.Claim)
+	fill(&f.Settle)
+	fill(&f.Beat)
+	fill(&f.Reap)
+	fill(&f.Miss)
+	fill(&f.Lead)
+	return f
+}
+
+func fill[T any](hook *func(T)) {
+	if *hook == nil {
+		*hook = func(T) {}
+	}
+}

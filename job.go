@@ -1,0 +1,236 @@
+package dianemo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A State says where a job stands. The first three groups are what the store
+// distinguishes; Queued and Retrying are how a reader sees jobs that wait in a
+// lane.
+type State string
+
+const (
+	// Blocked: has parents that have not ended. Moved on by release, cancel or miss.
+	Blocked State = "blocked"
+	// Scheduled: in its lane, due later, never run. Moved on by claim, cancel or miss.
+	Scheduled State = "scheduled"
+	// Queued is a scheduled job, never run, that is due.
+	Queued State = "queued"
+	// Retrying is a scheduled job that has been run, due or not.
+	Retrying State = "retrying"
+	// Running: claimed by a peer under an epoch. Moved on by settle, reap or cancel.
+	Running State = "running"
+
+	Succeeded   State = "succeeded"   // the handler returned nil
+	Failed      State = "failed"      // the last allowed attempt failed
+	Missed      State = "missed"      // not started within its grace; never started at all
+	Unreachable State = "unreachable" // its peer went silent, and it may not run again
+	Cancelled   State = "cancelled"   // by someone's wish
+	Skipped     State = "skipped"     // a parent ended otherwise than needed
+)
+
+// Finished reports whether a job in this state has ended. Only an operator's
+// requeue moves it on.
+func (s State) Finished() bool {
+	switch s {
+	case Succeeded, Failed, Missed, Unreachable, Cancelled, Skipped:
+		return true
+	}
+	return false
+}
+
+// An Edge is a way from one state to another, or a chore of the fleet. Its
+// name is the same in the state table, the Store, the script and the hook.
+type Edge string
+
+const (
+	EdgeEnqueue Edge = "enqueue"
+	EdgeClaim   Edge = "claim"
+	EdgeSettle  Edge = "settle"
+	EdgeRelease Edge = "release"
+	EdgeBeat    Edge = "beat"
+	EdgeReap    Edge = "reap"
+	EdgeMiss    Edge = "miss"
+	EdgeCancel  Edge = "cancel"
+	EdgeRequeue Edge = "requeue"
+	EdgeFire    Edge = "fire"
+	EdgeLead    Edge = "lead"
+)
+
+// Edges is the state table: for each stored state, the states to which an edge
+// may take a job. A pair that is missing here is refused by the scripts. Beat,
+// fire and lead move no existing job.
+//
+// Not built yet: release, cancel, requeue.
+var Edges = map[State]map[Edge][]State{
+	"": {EdgeEnqueue: {Scheduled, Blocked}},
+
+	Blocked: {EdgeRelease: {Scheduled, Skipped}, EdgeCancel: {Cancelled}, EdgeMiss: {Missed}},
+	Scheduled: {EdgeClaim: {Running, Missed, Failed}, EdgeCancel: {Cancelled},
+		// A job that has been run and is not picked up within its grace ends failed:
+		// missed means never started.
+		EdgeMiss: {Missed, Failed}},
+	Running: {EdgeSettle: {Succeeded, Failed, Scheduled}, EdgeReap: {Scheduled, Unreachable},
+		EdgeCancel: {Running}},
+
+	Succeeded:   {EdgeRequeue: {Scheduled}},
+	Failed:      {EdgeRequeue: {Scheduled}},
+	Missed:      {EdgeRequeue: {Scheduled}},
+	Unreachable: {EdgeRequeue: {Scheduled}},
+	Cancelled:   {EdgeRequeue: {Scheduled}},
+	Skipped:     {EdgeRequeue: {Scheduled}, EdgeRelease: {Scheduled}},
+}
+
+// A Job is what a handler gets: one run of one job.
+type Job[Args any] struct {
+	ID   string
+	Kind string
+	Args Args
+	// Attempt is 1 for the first attempt and grows with every attempt that
+	// failed or was lost with its peer; a snooze or a shutdown costs none.
+	Attempt  int
+	Priority int
+	Weight   int // tokens charged while this run lasts
+	// Epoch grows with every run of this job, by the store's clock. Hand it to
+	// other systems as a fencing token: of two runs the one with the higher
+	// epoch is the valid one.
+	Epoch      int64
+	Due        time.Time // when it was to start, to the millisecond
+	EnqueuedAt time.Time // by the store's clock, to the millisecond
+
+	run *run
+}
+
+// Progress says how far the run is; readers see it within about a second. It
+// never blocks and keeps only the last report; note is cut at 256 bytes.
+func (j *Job[Args]) Progress(done, total int64, note string) { j.run.setProgress(done, total, note) }
+
+// SetResult keeps v, encoded as JSON, as the job's result, readable once the
+// job has succeeded. The last call counts. It returns a [FieldError] when v
+// does not marshal or takes more than [MaxPayload] bytes.
+func (j *Job[Args]) SetResult(v any) error { return j.run.setResult(v) }
+
+// A JobInfo is a job as readers see it.
+type JobInfo struct {
+	ID         string
+	Kind       string
+	State      State
+	Priority   int
+	Weight     int           // 0: the claiming peer's definition of the kind decides
+	Grace      time.Duration // Unlimited: no limit
+	Due        time.Time
+	EnqueuedAt time.Time
+	StartedAt  time.Time // the last run's start; zero if it never ran
+	EndedAt    time.Time // zero unless State.Finished
+	Attempt    int       // attempts begun, those of snoozes and shutdowns not counted
+	Runs       int       // starts in all
+	Peer       string    // of the last run
+	Epoch      int64     // of the last run; 0 if it never ran
+	// Reason is one word on why the job ended or waits again: error, timeout,
+	// panic, grace, silent, shutdown, corrupt. Empty where the state says it all.
+	Reason   string
+	Errors   []RunError // of the last MaxErrors attempts, oldest first
+	Progress Progress
+	Headers  map[string]string
+	Args     json.RawMessage
+	Result   json.RawMessage // nil: none was set
+}
+
+// DecodeArgs unmarshals the job's arguments into v.
+func (i *JobInfo) DecodeArgs(v any) error {
+	if err := json.Unmarshal(i.Args, v); err != nil {
+		return fmt.Errorf("dianemo: decode args of job %s: %w", i.ID, err)
+	}
+	return nil
+}
+
+// DecodeResult unmarshals the job's result into v; without a result it leaves
+// v alone and returns ErrNotFound.
+func (i *JobInfo) DecodeResult(v any) error {
+	if i.Result == nil {
+		return fmt.Errorf("dianemo: result of job %s: %w", i.ID, ErrNotFound)
+	}
+	if err := json.Unmarshal(i.Result, v); err != nil {
+		return fmt.Errorf("dianemo: decode result of job %s: %w", i.ID, err)
+	}
+	return nil
+}
+
+// A RunError is what one attempt failed with.
+type RunError struct {
+	At    time.Time
+	Epoch int64
+	Peer  string
+	Text  string // at most 4 KiB
+}
+
+// Progress is a run's last report, or the zero value. Stuck is set for a
+// run whose context ended and whose handler still has not returned.
+type Progress struct {
+	Done  int64  `json:"done,omitempty"`
+	Total int64  `json:"total,omitempty"`
+	Note  string `json:"note,omitempty"`
+	Stuck bool   `json:"stuck,omitempty"`
+}
+
+// An outcome is what a handler may return besides nil and a plain error.
+type outcome struct {
+	verdict verdict
+	in      time.Duration
+	err     error
+}
+
+type verdict uint8
+
+const (
+	verdictRetry verdict = iota + 1
+	verdictSnooze
+	verdictFail
+)
+
+func (o *outcome) Error() string {
+	switch o.verdict {
+	case verdictRetry:
+		return fmt.Sprintf("retry in %v: %v", o.in, o.err)
+	case verdictSnooze:
+		return fmt.Sprintf("snooze for %v", o.in)
+	default:
+		return o.err.Error()
+	}
+}
+
+func (o *outcome) Unwrap() error { return o.err }
+
+// RetryIn is returned by a handler whose attempt failed with err and who wants
+// the next one after d. This is the handler's own wish, so the policy's number
+// of retries does not limit it: look at Job.Attempt to stop. A negative d
+// counts as zero.
+func RetryIn(d time.Duration, err error) error {
+	if err == nil {
+		err = errors.New("retry asked for")
+	}
+	return &outcome{verdictRetry, max(d, 0), err}
+}
+
+// Snooze is returned by a handler that wants to be started again after d, for
+// example because what it waits for is not there yet. It costs no attempt. A
+// negative d counts as zero.
+func Snooze(d time.Duration) error { return &outcome{verdictSnooze, max(d, 0), nil} }
+
+// Fail is returned by a handler to fail for good: no retry whatever the policy
+// says.
+func Fail(err error) error {
+	if err == nil {
+		err = errors.New("failed for good")
+	}
+	return &outcome{verdictFail, 0, err}
+}
+
+// unfinished reports whether err says no more than that the run was stopped.
+func unfinished(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrShutdown)
+}

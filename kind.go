@@ -1,0 +1,223 @@
+package dianemo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// In a Policy, Options or Config: no limit, and none. A zero means inherit.
+const (
+	Unlimited = -1
+	None      = -1
+)
+
+// A Policy says how jobs of a kind are run. A zero field inherits: the job's
+// Options come first, then the Policy, then the default of the job's priority.
+//
+// Priority and Grace are stamped by the producer, because they decide where the
+// job waits. Weight, Timeout, Retries and Reruns come from the Policy of the
+// peer that claims the job unless its Options set them: a producer built last
+// year does not govern today's workers.
+type Policy struct {
+	// Priority is 1 (the most urgent) to 9; default 2.
+	Priority int
+	// Weight is what a run costs in tokens, 1 to MaxWeight; default 1.
+	Weight int
+	// Grace is how long after it was due a job may still start. Default 1
+	// minute at priority 1, 24 hours otherwise; Unlimited. It is kept to the
+	// millisecond.
+	Grace time.Duration
+	// Timeout ends the handler's context; default Unlimited.
+	Timeout time.Duration
+	// Retries is how often a failed job is tried again: default None at
+	// priority 1, 3 otherwise; at most 1000.
+	Retries int
+	// Reruns is how often a job whose peer went silent is given to another:
+	// default None at priority 1, 3 otherwise; at most 1000.
+	Reruns int
+	// RetryIn gives the wait after the failed attempt with that number, 1 for
+	// the first; default [Every](30 * time.Minute). See also [Exponential].
+	RetryIn func(attempt int, err error) time.Duration
+}
+
+func (p Policy) check() error {
+	return firstError(
+		checkCount("Policy.Priority", p.Priority, 1, 9, false),
+		checkCount("Policy.Weight", p.Weight, 1, MaxWeight, false),
+		checkSpan("Policy.Grace", p.Grace),
+		checkSpan("Policy.Timeout", p.Timeout),
+		checkCount("Policy.Retries", p.Retries, 1, maxRuns, true),
+		checkCount("Policy.Reruns", p.Reruns, 1, maxRuns, true),
+	)
+}
+
+const maxRuns = 1000
+
+// Options are one job's own settings. A zero field inherits from the kind.
+type Options struct {
+	// ID is the job's id, 1 to 128 letters, digits and . _ - / @ +; default a
+	// new UUIDv7. An id given here makes the job unique for as long as it is
+	// kept: a second enqueue is answered by an [ExistsError]. Jobs whose ids are
+	// equal up to the first @ stand in one partition.
+	ID string
+	// RunAt is when the job is due; default at once. A time in the past is
+	// allowed, and grace counts from it.
+	RunAt time.Time
+	// Delay makes the job due that long after the store accepts it. At most
+	// one of RunAt and Delay may be set.
+	Delay time.Duration
+
+	Priority int
+	Weight   int
+	Grace    time.Duration
+	Timeout  time.Duration
+	Retries  int
+	Reruns   int
+
+	// Headers travel with the job to its handler, for example a trace context.
+	// They count towards MaxPayload.
+	Headers map[string]string
+}
+
+func (o Options) check() error {
+	if o.ID != "" {
+		if err := CheckName("Options.ID", o.ID); err != nil {
+			return err
+		}
+	}
+	if o.Delay < 0 {
+		return &FieldError{"Options.Delay", o.Delay, "a positive duration, or 0"}
+	}
+	if o.Delay > 0 && !o.RunAt.IsZero() {
+		return &FieldError{"Options.Delay", o.Delay, "0 where RunAt is set"}
+	}
+	if !o.RunAt.IsZero() && (o.RunAt.UnixMilli() < 0 || o.RunAt.Year() > 9999) {
+		return &FieldError{"Options.RunAt", o.RunAt, "years 1970 to 9999"}
+	}
+	return firstError(
+		checkCount("Options.Priority", o.Priority, 1, 9, false),
+		checkCount("Options.Weight", o.Weight, 1, MaxWeight, false),
+		checkSpan("Options.Grace", o.Grace),
+		checkSpan("Options.Timeout", o.Timeout),
+		checkCount("Options.Retries", o.Retries, 1, maxRuns, true),
+		checkCount("Options.Reruns", o.Reruns, 1, maxRuns, true),
+	)
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inherit returns the first value that is set.
+func inherit[T comparable](values ...T) T {
+	var zero T
+	for _, v := range values {
+		if v != zero {
+			return v
+		}
+	}
+	return zero
+}
+
+// defaults are a priority level's settings, from the source document: jobs of
+// priority 1 are for now or never, all others are patient.
+func defaults(priority int) Policy {
+	p := Policy{Priority: 2, Weight: 1, Grace: 24 * time.Hour, Timeout: Unlimited, Retries: 3, Reruns: 3, RetryIn: Every(30 * time.Minute)}
+	if priority == 1 {
+		p.Grace, p.Retries, p.Reruns = time.Minute, None, None
+	}
+	return p
+}
+
+// A Kind is a named type of job: what its arguments look like and how it is
+// run. Declare it once, as a package variable, and share it between those who
+// enqueue and those who handle.
+type Kind[Args any] struct {
+	name   string
+	policy Policy
+}
+
+// NewKind names a kind: 1 to 128 letters, digits and . _ - / @ +. A bad name or
+// policy is reported where the kind is first used, by Handle or Enqueue.
+func NewKind[Args any](name string, policy Policy) Kind[Args] {
+	return Kind[Args]{name, policy}
+}
+
+// Name returns the kind's name.
+func (k Kind[Args]) Name() string { return k.name }
+
+// A Handler runs one job of a kind whose arguments are still encoded.
+type handler func(ctx context.Context, r *run) error
+
+// Handle makes peer run jobs of this kind with fn. Call it before Run. A kind
+// handled twice and a bad name or policy are [FieldError]s.
+//
+// fn must return soon after its context has ended; until it does, its tokens
+// stay charged. What it returns decides: nil is success, [RetryIn], [Snooze] and
+// [Fail] say so themselves, any other error is a failed attempt, and so are a
+// panic and runtime.Goexit.
+func (k Kind[Args]) Handle(peer *Peer, fn func(ctx context.Context, job *Job[Args]) error) error {
+	if fn == nil {
+		return &FieldError{"Handle(fn)", nil, "a function"}
+	}
+	return peer.handle(k.name, k.policy, func(ctx context.Context, r *run) error {
+		job := &Job[Args]{
+			ID: r.id, Kind: r.kind, Attempt: r.attempt, Priority: r.priority, Weight: r.weight,
+			Epoch: r.epoch, Due: r.due, EnqueuedAt: r.enqueued, run: r,
+		}
+		if err := json.Unmarshal(r.spec.Args, &job.Args); err != nil {
+			return Fail(fmt.Errorf("decode args of kind %s: %w", r.kind, err))
+		}
+		return fn(ctx, job)
+	})
+}
+
+// A Request is a job to be enqueued, made by [Kind.New] or [Kind.NewWith].
+type Request struct {
+	kind    string
+	policy  Policy
+	args    any
+	options Options
+}
+
+// New is a request for a job with the kind's own settings.
+func (k Kind[Args]) New(args Args) Request { return Request{k.name, k.policy, args, Options{}} }
+
+// NewWith is a request for a job with settings of its own.
+func (k Kind[Args]) NewWith(args Args, options Options) Request {
+	return Request{k.name, k.policy, args, options}
+}
+
+// An Enqueuer is a [Client] or a [Peer].
+type Enqueuer interface {
+	EnqueueMany(ctx context.Context, requests ...Request) ([]string, error)
+}
+
+// Enqueue adds one job and returns its id. When it returns nil, Redis has the
+// job. For the errors see [Client.EnqueueMany].
+func (k Kind[Args]) Enqueue(ctx context.Context, to Enqueuer, args Args) (string, error) {
+	return enqueueOne(ctx, to, k.New(args))
+}
+
+// EnqueueWith is Enqueue for a job with settings of its own.
+func (k Kind[Args]) EnqueueWith(ctx context.Context, to Enqueuer, args Args, options Options) (string, error) {
+	return enqueueOne(ctx, to, k.NewWith(args, options))
+}
+
+func enqueueOne(ctx context.Context, to Enqueuer, request Request) (string, error) {
+	ids, err := to.EnqueueMany(ctx, request)
+	if batch, ok := err.(*BatchError); ok {
+		err = batch.Errs[0]
+	}
+	if len(ids) == 1 {
+		return ids[0], err
+	}
+	return "", err
+}

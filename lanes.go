@@ -1,0 +1,144 @@
+package dianemo
+
+import (
+	"slices"
+	"time"
+)
+
+// A laneView is what a peer knows of one partition's lanes: those of its own
+// kinds, with the due time of each one's first job as last heard.
+type laneView struct {
+	lanes []*laneKnown
+	index map[Lane]*laneKnown
+	round uint64 // of listings begun; what a whole listing did not name is empty
+}
+
+type laneKnown struct {
+	ClaimLane
+	due   time.Time // by the store's clock; zero: empty
+	round uint64
+	stuck int // how often it was claimed from, had due jobs, and gave none
+}
+
+// maxLanes bounds what a view remembers, and claimLanes what one claim names:
+// a script pays for each name, full or empty.
+const (
+	maxLanes   = 1024
+	claimLanes = 64
+	emptyLanes = 16 // of these, lanes not known to be due
+)
+
+// least is the weight of the lightest job that a lane can hold.
+func (l *laneKnown) least() int {
+	if l.Lane.Weight > 0 {
+		return l.Lane.Weight/2 + 1
+	}
+	return l.Weight
+}
+
+// need is what a claim from it must have room for. Where the lightest possible
+// job was not what waited, it is the heaviest; where that did not help either,
+// only time does: 0.
+func (l *laneKnown) need() int {
+	switch {
+	case l.stuck == 0:
+		return l.least()
+	case l.stuck == 1 && l.Lane.Weight > 0:
+		return l.Lane.Weight
+	}
+	return 0
+}
+
+func (v *laneView) add(l ClaimLane) *laneKnown {
+	if v.index == nil {
+		v.index = map[Lane]*laneKnown{}
+	}
+	known := v.index[l.Lane]
+	if known == nil {
+		if len(v.lanes) >= maxLanes {
+			v.forget()
+		}
+		known = &laneKnown{ClaimLane: l}
+		v.lanes = append(v.lanes, known)
+		v.index[l.Lane] = known
+	}
+	return known
+}
+
+// forget drops the empty lanes.
+func (v *laneView) forget() {
+	v.lanes = slices.DeleteFunc(v.lanes, func(l *laneKnown) bool {
+		if l.due.IsZero() {
+			delete(v.index, l.Lane)
+		}
+		return l.due.IsZero()
+	})
+}
+
+// heard takes in one page of a listing; own says how this peer runs a lane's
+// jobs, or that it doesn't.
+func (v *laneView) heard(from int, heads []LaneHead, last bool, own func(Lane) (ClaimLane, bool)) {
+	if from == 0 {
+		v.round++
+	}
+	for _, head := range heads {
+		l, ok := own(head.Lane)
+		if !ok {
+			continue
+		}
+		known := v.add(l)
+		if !known.due.Equal(head.Due) {
+			known.stuck = 0
+		}
+		known.due, known.round = head.Due, v.round
+	}
+	if !last {
+		return
+	}
+	for _, l := range v.lanes {
+		if l.round != v.round {
+			l.due, l.stuck = time.Time{}, 0
+		}
+	}
+}
+
+// due returns the lanes that have work by now, the most urgent first, and when
+// the next of the others will.
+func (v *laneView) due(now time.Time) (lanes []*laneKnown, next time.Time) {
+	for _, l := range v.lanes {
+		switch {
+		case l.due.IsZero():
+		case !l.due.After(now):
+			lanes = append(lanes, l)
+		case next.IsZero() || l.due.Before(next):
+			next = l.due
+		}
+	}
+	slices.SortFunc(lanes, func(a, b *laneKnown) int {
+		if a.Priority != b.Priority {
+			return a.Priority - b.Priority
+		}
+		return a.due.Compare(b.due)
+	})
+	return lanes, next
+}
+
+// choose returns the lanes that a claim names: those due, and some of the
+// others, whose first job may have come since.
+func (v *laneView) choose(due []*laneKnown) []ClaimLane {
+	lanes := make([]ClaimLane, 0, min(len(due)+emptyLanes, claimLanes))
+	for _, l := range due[:min(len(due), claimLanes)] {
+		lanes = append(lanes, l.ClaimLane)
+	}
+	quiet := len(lanes)
+	for _, l := range v.lanes {
+		if len(lanes) >= claimLanes || len(lanes)-quiet >= emptyLanes {
+			break
+		}
+		if !slices.Contains(due, l) {
+			lanes = append(lanes, l.ClaimLane)
+		}
+	}
+	slices.SortStableFunc(lanes, func(a, b ClaimLane) int { return a.Priority - b.Priority })
+	return lanes
+}

@@ -1,0 +1,155 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dianemo/dianemo"
+)
+
+// Reap implements [dianemo.Store]. It asks the script who is silent, reads
+// which lanes that peer's jobs belong to, so that it can name their keys, and
+// lets the script decide about each job.
+func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, chore dianemo.Chore) (dianemo.ReapReply, error) {
+	var answer dianemo.ReapReply
+	t := s.tag(partition)
+	reap := func(peer string, lanes []dianemo.Lane, runs []any) ([]any, error) {
+		keys := []string{t.call(dianemo.EdgeReap, call.Caller), t.key("meta"), t.run(peer), t.key("beats"), t.key("info"),
+			t.key("lanes"), t.key("counts"), t.key("errors"), t.key("progress")}
+		args := []any{call.Number, chore.Term, peer, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds(), len(lanes)}
+		for _, l := range lanes {
+			l.Again = true
+			name := laneName(l)
+			keys = append(keys, t.lane(name), t.done(dianemo.Unreachable, l.Kind))
+			args = append(args, laneBase(l), name, laneClass(l))
+		}
+		replies, err := s.eval(ctx, command{s.scripts.reap, keys, append(args, runs...)})
+		if err != nil {
+			return nil, err
+		}
+		return replies[0], verdict(replies[0])
+	}
+	reply, err := reap("", nil, nil)
+	if err != nil || len(reply) == 1 {
+		return answer, err
+	}
+	answer.Peer = text(reply[1])
+	lanes, runs, err := s.heldBy(ctx, t, answer.Peer, min(chore.Limit, dianemo.MaxCallJobs))
+	if err != nil {
+		return answer, err
+	}
+	if reply, err = reap(answer.Peer, lanes, runs); err != nil {
+		return answer, err
+	}
+	answer.Wake = number(reply[1]) == 1
+	answer.Jobs = moved(reply[2:])
+	// Where nothing could be moved, another try at once would not help.
+	answer.More = len(answer.Jobs) > 0 || len(runs) == 0
+	return answer, nil
+}
+
+// heldBy reads the runs of a peer, as arguments for reap, and their lanes.
+func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]dianemo.Lane, []any, error) {
+	held, err := s.rdb.ZRangeWithScores(ctx, t.run(peer), 0, int64(limit)-1).Result()
+	if err != nil || len(held) == 0 {
+		return nil, nil, translateIf(err)
+	}
+	ids := make([]string, len(held))
+	for i, z := range held {
+		ids[i], _ = z.Member.(string)
+	}
+	metas, err := s.rdb.HMGet(ctx, t.key("meta"), ids...).Result()
+	if err != nil {
+		return nil, nil, translate(err)
+	}
+	var lanes []dianemo.Lane
+	places := map[dianemo.Lane]int{}
+	runs := make([]any, 0, 3*len(ids))
+	for i, id := range ids {
+		lane, err := s.laneOf(ctx, t, id, metas[i])
+		if err == errNewer {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, ok := places[lane]; !ok {
+			lanes = append(lanes, lane)
+			places[lane] = len(lanes)
+		}
+		runs = append(runs, id, strconv.FormatFloat(held[i].Score, 'f', 0, 64), places[lane])
+	}
+	return lanes, runs, nil
+}
+
+// laneOf is the lane of a job that runs: its record names it, or, where that is
+// corrupt, its spec. A job that has neither ends under a kind of its own.
+func (s *Store) laneOf(ctx context.Context, t tag, id string, record any) (dianemo.Lane, error) {
+	m, err := parseMeta(text(record))
+	if err == errNewer {
+		return dianemo.Lane{}, err
+	}
+	if lane, ok := parseBase(m.lane); err == nil && ok {
+		return lane, nil
+	}
+	stored, err := s.rdb.HGet(ctx, t.key("spec"), id).Result()
+	if err != nil && err != redis.Nil {
+		return dianemo.Lane{}, translate(err)
+	}
+	if b, _, err := splitSpec(stored); err == nil {
+		if spec, err := dianemo.DecodeSpec(b); err == nil {
+			return spec.Lane(), nil
+		}
+	}
+	return dianemo.Lane{Kind: "unknown", Priority: 2}, nil
+}
+
+// Miss implements [dianemo.Store]. One call ends jobs of one lane.
+func (s *Store) Miss(ctx context.Context, partition int, call dianemo.Call, chore dianemo.Chore) (dianemo.MissReply, error) {
+	var answer dianemo.MissReply
+	t := s.tag(partition)
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return answer, translate(err)
+	}
+	// On a cluster this is some node's clock; the script judges by its own.
+	heads, err := s.rdb.ZRangeByScoreWithScores(ctx, t.key("lanes"), &redis.ZRangeBy{Min: "-inf", Max: fmt.Sprint(now.UnixMilli())}).Result()
+	if err != nil {
+		return answer, translate(err)
+	}
+	for _, head := range heads {
+		name, _ := head.Member.(string)
+		lane, ok := parseLane(name)
+		late := time.Duration(now.UnixMilli()-int64(head.Score)) * time.Millisecond
+		if !ok || lane.Grace < 0 || late <= lane.Grace {
+			continue
+		}
+		ended := laneExpired(lane)
+		keys := []string{t.call(dianemo.EdgeMiss, call.Caller), t.key("meta"), t.key("info"), t.key("lanes"), t.key("counts"),
+			t.lane(name), t.done(ended, lane.Kind)}
+		replies, err := s.eval(ctx, command{s.scripts.miss, keys, []any{call.Number, chore.Term, min(chore.Limit, dianemo.MaxCallJobs), name,
+			laneBase(lane), laneClass(lane), graceMillis(lane.Grace), string(ended)}})
+		if err != nil {
+			return answer, err
+		}
+		if err := verdict(replies[0]); err != nil {
+			return answer, err
+		}
+		if answer.Jobs = moved(replies[0][2:]); len(answer.Jobs) > 0 {
+			answer.More = true
+			return answer, nil
+		}
+	}
+	return answer, nil
+}
+
+func translateIf(err error) error {
+	if err == nil {
+		return nil
+	}
+	return translate(err)
+}

@@ -1,0 +1,110 @@
+-- Every script begins with this: the clock, the memory of calls, and how a
+-- job's mutable fields are read and written.
+
+-- The partition's one clock. now is in ms, now_us in µs.
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now = math.floor(now_us / 1000)
+
+-- A number as Redis must get it: .. would turn a large one into 1.7e+15.
+local function int(n) return string.format('%.0f', n) end
+
+-- recall answers whether this call was here before: with its kept answer, or
+-- with nil and true if a later call of the same caller was.
+local function recall(key, number)
+  local kept = redis.call('GET', key)
+  if not kept then return nil, false end
+  local last, answer = kept:match('^(%d+) (.*)$')
+  last, number = tonumber(last), tonumber(number)
+  if last == number then return answer, false end
+  return nil, last ~= nil and number < last
+end
+
+local function keep(key, number, answer)
+  redis.call('SET', key, number .. ' ' .. answer, 'PX', 3600000)
+end
+
+-- A job's mutable fields, one string: the version, these fields, and a tail
+-- that later programs may add to and that this one copies.
+local FIELDS = {'state', 'lane', 'epoch', 'due', 'fails', 'reruns', 'runs', 'max_reruns',
+  'weight', 'size', 'started', 'ended', 'peer', 'reason'}
+local META = '^1|' .. ('([^|]*)|'):rep(#FIELDS) .. '(.*)$'
+
+local function fresh(lane, due)
+  return {state = 'scheduled', lane = lane, epoch = '0', due = due, fails = '0', reruns = '0', runs = '0',
+    max_reruns = '', weight = '', size = '', started = '', ended = '', peer = '', reason = '', tail = ''}
+end
+
+-- read returns the fields, or nil and why not: 'newer' (leave it alone) or
+-- 'corrupt'. It never fails on what it finds.
+local function read(s)
+  local m = {}
+  m.state, m.lane, m.epoch, m.due, m.fails, m.reruns, m.runs, m.max_reruns,
+    m.weight, m.size, m.started, m.ended, m.peer, m.reason, m.tail = s:match(META)
+  if m.state and tonumber(m.epoch) and tonumber(m.due) and tonumber(m.fails) and tonumber(m.reruns) and tonumber(m.runs) then
+    return m
+  end
+  local version = tonumber(s:match('^(%d+)|'))
+  if version and version > 1 then return nil, 'newer' end
+  return nil, 'corrupt'
+end
+
+local function write(m)
+  return table.concat({'1', m.state, m.lane, m.epoch, m.due, m.fails, m.reruns, m.runs, m.max_reruns,
+    m.weight, m.size, m.started, m.ended, m.peer, m.reason, m.tail}, '|')
+end
+
+-- add counts n jobs of 'kind:priority' in a state; tally writes the sums.
+local sums = {}
+local function add(state, class, n)
+  local field = state .. ':' .. class
+  sums[field] = (sums[field] or 0) + n
+end
+local function tally(counts)
+  for field, n in pairs(sums) do
+    if n ~= 0 then redis.call('HINCRBY', counts, field, n) end
+  end
+end
+
+-- first puts a lane's earliest due time right in the index of lanes.
+local function first(lanes, name, lane)
+  local head = redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')
+  if head[2] then
+    redis.call('ZADD', lanes, head[2], name)
+  else
+    redis.call('ZREM', lanes, name)
+  end
+end
+
+-- touch is a sign of life in the partition. When nobody gave one for two beat
+-- intervals, Redis or the network was away: nobody's silence counts before now.
+-- The leader's interval is kept, so that a peer with a shorter one of its own
+-- does not take every pause for an outage. Returns since when silence counts.
+local function touch(info, every)
+  local had = redis.call('HMGET', info, 'alive', 'up_since', 'every')
+  local alive, since = tonumber(had[1]), tonumber(had[2])
+  local widest = math.max(tonumber(every), tonumber(had[3]) or 0)
+  if not alive or not since or now - alive > 2 * widest then since = now end
+  redis.call('HSET', info, 'alive', int(now), 'up_since', int(since))
+  return since
+end
+
+-- expire ends jobs past their grace: those that never ran as missed, others as
+-- failed with their last error. jobs holds id, due, meta string or false.
+local function expire(meta, lane, ended, state, base, class, jobs)
+  local ids, fields, scores = {}, {}, {}
+  for _, job in ipairs(jobs) do
+    local m = job[3] and read(job[3]) or fresh(base, job[2])
+    m.state, m.lane, m.ended, m.reason = state, base, int(now), 'grace'
+    ids[#ids + 1] = job[1]
+    fields[#fields + 1] = job[1]
+    fields[#fields + 1] = write(m)
+    scores[#scores + 1] = int(now)
+    scores[#scores + 1] = job[1]
+  end
+  if #ids == 0 then return end
+  redis.call('HSET', meta, unpack(fields))
+  redis.call('ZREM', lane, unpack(ids))
+  redis.call('ZADD', ended, unpack(scores))
+  add(state, class, #ids)
+end

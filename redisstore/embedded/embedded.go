@@ -1,0 +1,71 @@
+// Package embedded is a [dianemo.Store] that needs no server: the scripts of
+// redisstore, run by miniredis inside this process. It is for a quick start and
+// for tests, above all those that need a clock of their own. Nothing outlives
+// the process, and no other process can reach it.
+package embedded
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dianemo/dianemo/redisstore"
+)
+
+// Store is a redisstore.Store with a Redis of its own.
+type Store struct {
+	*redisstore.Store
+	server *miniredis.Miniredis
+	client *redis.Client
+
+	mu  sync.Mutex
+	now time.Time // zero: the real time
+}
+
+// New starts an embedded Redis on a free port of the loopback interface. Close
+// it when done.
+func New(options redisstore.Options) (*Store, error) {
+	server, err := miniredis.Run()
+	if err != nil {
+		return nil, fmt.Errorf("embedded: start: %w", err)
+	}
+	server.ClockTTL(true) // leases and the memory of calls expire by its clock
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), DisableIdentity: true})
+	options.Plain = true
+	return &Store{Store: redisstore.New(client, options), server: server, client: client}, nil
+}
+
+// Close stops the Redis; what it held is gone.
+func (s *Store) Close() error {
+	err := s.client.Close()
+	s.server.Close()
+	return err
+}
+
+// Client is a connection to the embedded Redis, for tests that look at it or
+// break it.
+func (s *Store) Client() *redis.Client { return s.client }
+
+// SetTime stops the store's clock and sets it. From then on it moves only by
+// SetTime and Advance. A peer's own timers go on in real time: they decide when
+// it asks, the store's clock decides what is due.
+func (s *Store) SetTime(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = t
+	s.server.SetTime(t)
+}
+
+// Advance moves the store's clock. If it was running, it stops first.
+func (s *Store) Advance(d time.Duration) {
+	s.mu.Lock()
+	if s.now.IsZero() {
+		s.now = time.Now()
+	}
+	s.now = s.now.Add(d)
+	s.server.SetTime(s.now)
+	s.mu.Unlock()
+}

@@ -1,0 +1,26 @@
+-- lead: takes, renews or gives up the lease for chores. Moves no job.
+-- KEYS  1 leader, 2 term
+-- ARGV  1 peer, 2 lease (ms), 3 'bid' or 'resign'
+-- Reply {peer that leads or '', its term}
+local held = redis.call('GET', KEYS[1])
+local leader, term, lease
+if held then leader, term, lease = held:match('^(.*)|(%d+)|(%d+)$') end
+if ARGV[3] == 'resign' then
+  if leader ~= ARGV[1] then return {leader or '', term or '0'} end
+  redis.call('DEL', KEYS[1])
+  return {'', term}
+end
+if leader == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'PX', ARGV[2])
+  return {leader, term}
+end
+if leader then
+  -- A server clock that was set back stretches a lease; no lease may be longer than it was taken for.
+  if redis.call('PTTL', KEYS[1]) > tonumber(lease) then redis.call('PEXPIRE', KEYS[1], lease) end
+  return {leader, term}
+end
+-- What can't be read is nobody's lease.
+if held then redis.call('DEL', KEYS[1]) end
+term = int(redis.call('INCR', KEYS[2]))
+redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'NX', 'PX', ARGV[2])
+return {ARGV[1], term}

@@ -1,0 +1,80 @@
+package redisstore
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dianemo/dianemo"
+)
+
+// meta is a job's mutable fields, in the order in which common.lua writes
+// them. Only the scripts write it.
+type meta struct {
+	state, lane         string
+	epoch, due          int64
+	fails, reruns, runs int
+	maxReruns, weight   int
+	started, ended      int64
+	peer, reason        string
+}
+
+const metaFields = 14
+
+// errNewer: written by a newer version of this library, and left alone.
+var errNewer = errors.New("redisstore: the record is of a newer version")
+
+func readMeta(id, s string) (dianemo.Claimed, meta, error) {
+	m, err := parseMeta(s)
+	if err != nil {
+		return dianemo.Claimed{}, m, fmt.Errorf("record of job %s: %w", id, err)
+	}
+	return dianemo.Claimed{ID: id, Epoch: m.epoch, Due: time.UnixMilli(m.due), Weight: m.weight,
+		Fails: m.fails, Reruns: m.reruns, Runs: m.runs}, m, nil
+}
+
+func parseMeta(s string) (meta, error) {
+	version, rest, ok := strings.Cut(s, "|")
+	if n, err := strconv.Atoi(version); err == nil && ok && n > layoutVersion {
+		return meta{}, errNewer
+	}
+	f := strings.SplitN(rest, "|", metaFields+1)
+	if version != "1" || len(f) != metaFields+1 {
+		return meta{}, fmt.Errorf("redisstore: a record is corrupt: %.60q", s)
+	}
+	m := meta{state: f[0], lane: f[1], peer: f[12], reason: f[13]}
+	var bad error
+	read := func(text string) int64 {
+		if text == "" {
+			return 0
+		}
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			bad = fmt.Errorf("redisstore: a record is corrupt: %w", err)
+		}
+		return n
+	}
+	m.epoch, m.due = read(f[2]), read(f[3])
+	m.fails, m.reruns, m.runs = int(read(f[4])), int(read(f[5])), int(read(f[6]))
+	m.maxReruns, m.weight = int(read(f[7])), int(read(f[8]))
+	m.started, m.ended = read(f[10]), read(f[11])
+	return m, bad
+}
+
+// stampSize is the length of what enqueue.lua puts behind the spec: the time,
+// in ms and 13 digits, until the year 2286.
+const stampSize = 13
+
+func splitSpec(stored string) ([]byte, time.Time, error) {
+	if len(stored) < stampSize {
+		return nil, time.Time{}, errors.New("its spec is cut short")
+	}
+	at := len(stored) - stampSize
+	ms, err := strconv.ParseInt(stored[at:], 10, 64)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("its spec has no time: %w", err)
+	}
+	return []byte(stored[:at]), time.UnixMilli(ms), nil
+}

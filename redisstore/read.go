@@ -1,0 +1,276 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dianemo/dianemo"
+)
+
+// Get implements [dianemo.Store].
+func (s *Store) Get(ctx context.Context, id string) (*dianemo.StoredJob, error) {
+	t := s.tag(s.Partition(id))
+	// Where a job without a record waits is said by its spec, and by the time
+	// that is asked it may have been claimed: then it has a record, and the next
+	// round finds it.
+	for range 3 {
+		job, lane, err := s.get(ctx, t, id)
+		if err != nil || job.Info.State != dianemo.Scheduled {
+			return job, err
+		}
+		pipe := s.rdb.Pipeline()
+		due, now := pipe.ZScore(ctx, t.lane(laneName(lane)), id), pipe.Time(ctx)
+		_, _ = pipe.Exec(ctx) // each command has its own error
+		if due.Err() == redis.Nil {
+			continue
+		}
+		if err := errors.Join(due.Err(), now.Err()); err != nil {
+			return nil, translate(err)
+		}
+		job.Info.Due = time.UnixMilli(int64(due.Val()))
+		switch {
+		case job.Info.Runs > 0:
+			job.Info.State = dianemo.Retrying
+		case !job.Info.Due.After(now.Val()):
+			job.Info.State = dianemo.Queued
+		}
+		return job, nil
+	}
+	return nil, fmt.Errorf("redisstore: job %s moves too fast to be read, or is in no index", id)
+}
+
+func (s *Store) get(ctx context.Context, t tag, id string) (*dianemo.StoredJob, dianemo.Lane, error) {
+	var lane dianemo.Lane
+	fields := make([]string, dianemo.MaxErrors)
+	for i := range fields {
+		fields[i] = strconv.Itoa(i) + "|" + id
+	}
+	pipe := s.rdb.Pipeline()
+	specCmd, metaCmd := pipe.HGet(ctx, t.key("spec"), id), pipe.HGet(ctx, t.key("meta"), id)
+	resultCmd, progressCmd := pipe.HGet(ctx, t.key("result"), id), pipe.HGet(ctx, t.key("progress"), id)
+	errorsCmd := pipe.HMGet(ctx, t.key("errors"), fields...)
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for _, cmd := range []redis.Cmder{specCmd, metaCmd, resultCmd, progressCmd, errorsCmd} {
+		if err := cmd.Err(); err != nil && err != redis.Nil {
+			return nil, lane, translate(err)
+		}
+	}
+	if specCmd.Err() == redis.Nil && metaCmd.Err() == redis.Nil {
+		return nil, lane, fmt.Errorf("%w: %q", dianemo.ErrNotFound, id)
+	}
+	job := &dianemo.StoredJob{Info: dianemo.JobInfo{ID: id, State: dianemo.Scheduled}}
+	info := &job.Info
+	var specErr error
+	job.Spec, info.EnqueuedAt, specErr = splitSpec(specCmd.Val())
+	if specErr == nil {
+		if spec, err := dianemo.DecodeSpec(job.Spec); err == nil {
+			lane = spec.Lane()
+		}
+	}
+	if metaCmd.Err() == nil {
+		m, err := parseMeta(metaCmd.Val())
+		if err != nil {
+			return nil, lane, fmt.Errorf("job %s: %w", id, err)
+		}
+		if l, ok := parseBase(m.lane); ok {
+			lane = l
+		}
+		m.fill(info)
+	}
+	info.Kind, info.Priority, info.Grace = lane.Kind, lane.Priority, lane.Grace
+	lane.Again = info.Runs > 0
+	if resultCmd.Err() == nil {
+		info.Result = json.RawMessage(resultCmd.Val())
+	}
+	if progressCmd.Err() == nil {
+		if err := json.Unmarshal([]byte(progressCmd.Val()), &info.Progress); err != nil {
+			return nil, lane, fmt.Errorf("redisstore: progress of job %s: %w", id, err)
+		}
+	}
+	info.Errors = runErrors(errorsCmd.Val())
+	return job, lane, nil
+}
+
+func (m *meta) fill(info *dianemo.JobInfo) {
+	at := func(ms int64) time.Time {
+		if ms == 0 {
+			return time.Time{}
+		}
+		return time.UnixMilli(ms)
+	}
+	info.State, info.Weight, info.Due = dianemo.State(m.state), m.weight, at(m.due)
+	info.StartedAt, info.EndedAt = at(m.started), at(m.ended)
+	info.Runs, info.Peer, info.Epoch, info.Reason = m.runs, m.peer, m.epoch, m.reason
+	info.Attempt = m.fails + m.reruns
+	if info.State == dianemo.Running || info.State == dianemo.Succeeded {
+		info.Attempt++
+	}
+}
+
+// runErrors reads the ring of a job's errors, oldest first. An entry that can't
+// be read is shown as it is.
+func runErrors(ring []any) []dianemo.RunError {
+	var all []dianemo.RunError
+	for _, entry := range ring {
+		s, ok := entry.(string)
+		if !ok {
+			continue
+		}
+		e := dianemo.RunError{Text: s}
+		if f := strings.SplitN(s, "|", 4); len(f) == 4 {
+			ms, err1 := strconv.ParseInt(f[0], 10, 64)
+			epoch, err2 := strconv.ParseInt(f[1], 10, 64)
+			if err1 == nil && err2 == nil {
+				e = dianemo.RunError{At: time.UnixMilli(ms), Epoch: epoch, Peer: f[2], Text: f[3]}
+			}
+		}
+		all = append(all, e)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Epoch < all[j].Epoch })
+	return all
+}
+
+// Counts implements [dianemo.Store]: jobs that wait are counted by their
+// lanes, all others by the counters that the scripts keep.
+func (s *Store) Counts(ctx context.Context) ([]dianemo.Count, error) {
+	type class struct {
+		state    dianemo.State
+		kind     string
+		priority int
+	}
+	sums := map[class]int64{}
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return nil, translate(err)
+	}
+	for p := range s.Partitions() {
+		t := s.tag(p)
+		pipe := s.rdb.Pipeline()
+		countsCmd, lanesCmd := pipe.HGetAll(ctx, t.key("counts")), pipe.ZRange(ctx, t.key("lanes"), 0, -1)
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, translate(err)
+		}
+		for field, value := range countsCmd.Val() {
+			f := strings.Split(field, ":")
+			n, err := strconv.ParseInt(value, 10, 64)
+			if len(f) != 3 || err != nil {
+				continue // a newer version's
+			}
+			priority, err := strconv.Atoi(f[2])
+			if err != nil {
+				continue
+			}
+			sums[class{dianemo.State(f[0]), f[1], priority}] += n
+		}
+		pipe = s.rdb.Pipeline()
+		type waiting struct {
+			lane     dianemo.Lane
+			all, due *redis.IntCmd
+		}
+		var waits []waiting
+		for _, name := range lanesCmd.Val() {
+			if lane, ok := parseLane(name); ok {
+				key := t.lane(name)
+				waits = append(waits, waiting{lane, pipe.ZCard(ctx, key), pipe.ZCount(ctx, key, "-inf", strconv.FormatInt(now.UnixMilli(), 10))})
+			}
+		}
+		if len(waits) == 0 {
+			continue
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, translate(err)
+		}
+		for _, w := range waits {
+			all, due := w.all.Val(), min(w.due.Val(), w.all.Val())
+			if w.lane.Again {
+				sums[class{dianemo.Retrying, w.lane.Kind, w.lane.Priority}] += all
+				continue
+			}
+			sums[class{dianemo.Queued, w.lane.Kind, w.lane.Priority}] += due
+			sums[class{dianemo.Scheduled, w.lane.Kind, w.lane.Priority}] += all - due
+		}
+	}
+	var counts []dianemo.Count
+	for c, n := range sums {
+		if n != 0 {
+			counts = append(counts, dianemo.Count{State: c.state, Kind: c.kind, Priority: c.priority, Jobs: n})
+		}
+	}
+	sort.Slice(counts, func(i, j int) bool {
+		a, b := counts[i], counts[j]
+		if a.Kind != b.Kind {
+			return a.Kind < b.Kind
+		}
+		if a.Priority != b.Priority {
+			return a.Priority < b.Priority
+		}
+		return a.State < b.State
+	})
+	return counts, nil
+}
+
+// A presence is how a peer shows itself, as stored.
+type presence struct {
+	Host    string      `json:"host"`
+	PID     int         `json:"pid"`
+	Version string      `json:"version"`
+	Started int64       `json:"started"` // ms
+	Kinds   []string    `json:"kinds"`
+	Tokens  int         `json:"tokens"`
+	Reserve map[int]int `json:"reserve,omitempty"`
+	Running map[int]int `json:"running,omitempty"`
+	Jobs    int         `json:"jobs"`
+	Stuck   []string    `json:"stuck,omitempty"`
+	Closing bool        `json:"closing,omitempty"`
+	Silent  int64       `json:"silent"` // ms
+}
+
+// Present implements [dianemo.Store].
+func (s *Store) Present(ctx context.Context, peer dianemo.PeerInfo, gone bool) error {
+	if gone {
+		return s.present(ctx, peer.ID, "")
+	}
+	record, err := json.Marshal(presence{peer.Host, peer.PID, peer.Version, peer.Started.UnixMilli(), peer.Kinds, peer.Tokens,
+		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.SilentAfter.Milliseconds()})
+	if err != nil {
+		return fmt.Errorf("redisstore: record of peer %s: %w", peer.ID, err)
+	}
+	return s.present(ctx, peer.ID, string(record))
+}
+
+// Peers implements [dianemo.Store]: those seen within their own limit of
+// silence. A record that can't be read is left out.
+func (s *Store) Peers(ctx context.Context) ([]dianemo.PeerInfo, error) {
+	pipe := s.rdb.Pipeline()
+	recordsCmd, seenCmd := pipe.HGetAll(ctx, s.space().key("peers")), pipe.ZRangeWithScores(ctx, s.space().key("seen"), 0, -1)
+	nowCmd := pipe.Time(ctx)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, translate(err)
+	}
+	var peers []dianemo.PeerInfo
+	for _, z := range seenCmd.Val() {
+		id, _ := z.Member.(string)
+		var r presence
+		if err := json.Unmarshal([]byte(recordsCmd.Val()[id]), &r); err != nil {
+			continue
+		}
+		silent := time.Duration(r.Silent) * time.Millisecond
+		seen := time.UnixMilli(int64(z.Score))
+		if nowCmd.Val().Sub(seen) > silent {
+			continue
+		}
+		peers = append(peers, dianemo.PeerInfo{ID: id, Host: r.Host, PID: r.PID, Version: r.Version, Started: time.UnixMilli(r.Started),
+			Seen: seen, Kinds: r.Kinds, Tokens: r.Tokens, Reserve: r.Reserve, Running: r.Running, Jobs: r.Jobs, Stuck: r.Stuck,
+			Closing: r.Closing, SilentAfter: silent})
+	}
+	sort.Slice(peers, func(i, j int) bool { return peers[i].ID < peers[j].ID })
+	return peers, nil
+}

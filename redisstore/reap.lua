@@ -1,0 +1,94 @@
+-- reap: running under a silent peer -> scheduled again, or unreachable once its reruns are used up.
+-- KEYS  1 call, 2 meta, 3 run:<peer>, 4 beats, 5 info, 6 lanes, 7 counts, 8 errors, 9 progress,
+--       then for each lane: the lane for jobs that have been run, the set of unreachable jobs
+-- ARGV  1 call number, 2 term, 3 peer ('' to learn who is silent), 4 beat interval (ms), 5 silence limit (ms),
+--       6 number of lanes, for each: base name, name of the lane, 'kind:priority',
+--       then for each run: id, epoch, lane (its place)
+-- Reply {'ok', wake 0 or 1, id, state, ...}, {'silent', peer, ...}, {'deposed'}, {'superseded'}
+local term = tonumber(redis.call('HGET', KEYS[5], 'term') or 0)
+if tonumber(ARGV[2]) < term then return {'deposed'} end
+local answer, superseded
+if ARGV[3] ~= '' then answer, superseded = recall(KEYS[1], ARGV[1]) end
+if superseded then return {'superseded'} end
+if answer then
+  local reply = {'ok', 0}
+  for word in answer:gmatch('%S+') do reply[#reply + 1] = word end
+  return reply
+end
+
+-- The chore itself is a sign of life, so that a whole fleet's end is told from an outage.
+local since = touch(KEYS[5], ARGV[4])
+redis.call('HSET', KEYS[5], 'term', ARGV[2], 'every', ARGV[4])
+local limit = now - ARGV[5]
+if ARGV[3] == '' then
+  if since > limit then return {'silent'} end
+  return {'silent', unpack(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', '(' .. int(limit), 'LIMIT', 0, 10))}
+end
+
+local beat = tonumber(redis.call('ZSCORE', KEYS[4], ARGV[3]) or nil)
+if since > limit or (beat and beat >= limit) then return {'ok', 0} end
+
+local lanes = tonumber(ARGV[6])
+local begin = 7 + lanes * 3
+local ids = {}
+for i = begin, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
+local moved, fields, errors, moves, heads = {}, {}, {}, {}, {}
+if #ids > 0 then
+  local metas, epochs = redis.call('HMGET', KEYS[2], unpack(ids)), redis.call('ZMSCORE', KEYS[3], unpack(ids))
+  for j, id in ipairs(ids) do
+    local i = begin + (j - 1) * 3
+    local lane = tonumber(ARGV[i + 2])
+    local a = 7 + (lane - 1) * 3
+    local m, why
+    if metas[j] then m, why = read(metas[j]) else why = 'corrupt' end
+    if why == 'corrupt' then
+      -- Its fields can't tell how often it may run again, so it ends here.
+      m = fresh(ARGV[a], int(now))
+      m.state, m.epoch, m.peer, m.runs, m.max_reruns = 'running', ARGV[i + 1], ARGV[3], '1', '0'
+    end
+    local held = epochs[j] and tonumber(epochs[j]) == tonumber(ARGV[i + 1])
+    if m and held and m.state == 'running' and m.peer == ARGV[3] and m.epoch == ARGV[i + 1] and m.lane == ARGV[a] then
+      local target
+      errors[#errors + 1] = int((m.runs - 1) % 10) .. '|' .. id
+      errors[#errors + 1] = int(now) .. '|' .. m.epoch .. '|' .. m.peer .. '|the peer was silent for more than ' .. ARGV[5] .. ' ms'
+      -- The epoch moves on, so that what the silent peer may still send is refused.
+      m.epoch, m.reason = int(m.epoch + 1), why or 'silent'
+      if tonumber(m.reruns) < (tonumber(m.max_reruns) or 0) then
+        m.state, m.reruns, m.due = 'scheduled', int(m.reruns + 1), int(now)
+        target = lane * 2 - 1
+        heads[lane] = true
+      else
+        m.state, m.ended = 'unreachable', int(now)
+        target = lane * 2
+        add('unreachable', ARGV[a + 2], 1)
+      end
+      add('running', ARGV[a + 2], -1)
+      fields[#fields + 1] = id
+      fields[#fields + 1] = write(m)
+      moves[target] = moves[target] or {}
+      table.insert(moves[target], int(now))
+      table.insert(moves[target], id)
+      moved[#moved + 1] = id
+      moved[#moved + 1] = m.state
+    end
+  end
+end
+
+local wake = 0
+if #moved > 0 then
+  local gone = {}
+  for j = 1, #moved, 2 do gone[#gone + 1] = moved[j] end
+  redis.call('HSET', KEYS[2], unpack(fields))
+  redis.call('HSET', KEYS[8], unpack(errors))
+  redis.call('ZREM', KEYS[3], unpack(gone))
+  redis.call('HDEL', KEYS[9], unpack(gone))
+  for target, move in pairs(moves) do redis.call('ZADD', KEYS[9 + target], unpack(move)) end
+  for lane in pairs(heads) do
+    redis.call('ZADD', KEYS[6], 'LT', int(now), ARGV[7 + (lane - 1) * 3 + 1])
+    wake = 1
+  end
+  tally(KEYS[7])
+end
+if redis.call('ZCARD', KEYS[3]) == 0 then redis.call('ZREM', KEYS[4], ARGV[3]) end
+keep(KEYS[1], ARGV[1], table.concat(moved, ' '))
+return {'ok', wake, unpack(moved)}

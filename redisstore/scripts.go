@@ -1,0 +1,114 @@
+package redisstore
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dianemo/dianemo"
+)
+
+//go:embed *.lua
+var sources embed.FS
+
+// scripts are the embedded scripts, one for each edge and one for presence.
+type scripts struct {
+	enqueue, claim, settle, beat, reap, miss, lead, present *redis.Script
+}
+
+// loadScripts puts the common part in front of each. At maxmemory only
+// enqueue is refused: all others are flagged allow-oom, since they let work
+// finish. plain leaves the flags out, for servers that don't know them.
+func loadScripts(plain bool) scripts {
+	load := func(name string, flags string) *redis.Script {
+		text := read("common.lua") + read(name+".lua")
+		if !plain {
+			text = strings.TrimSpace("#!lua "+flags) + "\n" + text
+		}
+		return redis.NewScript(text)
+	}
+	const finish = "flags=allow-oom"
+	return scripts{
+		enqueue: load("enqueue", ""),
+		claim:   load("claim", finish),
+		settle:  load("settle", finish),
+		beat:    load("beat", finish),
+		reap:    load("reap", finish),
+		miss:    load("miss", finish),
+		lead:    load("lead", finish),
+		present: load("present", finish),
+	}
+}
+
+func read(name string) string {
+	text, err := sources.ReadFile(name)
+	if err != nil {
+		panic(err) // embedded at build time
+	}
+	return string(text)
+}
+
+// A command is one script with its keys and arguments.
+type command struct {
+	script *redis.Script
+	keys   []string
+	args   []any
+}
+
+// eval sends the commands in one round trip. A script that the server doesn't
+// know is sent again as text; all are safe to be sent twice.
+func (s *Store) eval(ctx context.Context, commands ...command) ([][]any, error) {
+	cmds := make([]*redis.Cmd, len(commands))
+	if len(commands) == 1 {
+		c := commands[0]
+		cmds[0] = s.rdb.EvalSha(ctx, c.script.Hash(), c.keys, c.args...)
+	} else {
+		pipe := s.rdb.Pipeline()
+		for i, c := range commands {
+			cmds[i] = pipe.EvalSha(ctx, c.script.Hash(), c.keys, c.args...)
+		}
+		_, _ = pipe.Exec(ctx) // each command has its own error
+	}
+	replies := make([][]any, len(commands))
+	for i, cmd := range cmds {
+		reply, err := cmd.Slice()
+		if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+			c := commands[i]
+			reply, err = c.script.Eval(ctx, s.rdb, c.keys, c.args...).Slice()
+		}
+		if err != nil {
+			return nil, translate(err)
+		}
+		if len(reply) == 0 {
+			return nil, errors.New("redisstore: a script answered nothing")
+		}
+		replies[i] = reply
+	}
+	return replies, nil
+}
+
+// verdict turns a script's one-word refusals into errors.
+func verdict(reply []any) error {
+	switch word, _ := reply[0].(string); word {
+	case "ok", "silent":
+		return nil
+	case "superseded":
+		return dianemo.ErrSuperseded
+	case "deposed":
+		return dianemo.ErrDeposed
+	default:
+		return fmt.Errorf("redisstore: unexpected answer %.40q", word)
+	}
+}
+
+// translate names those of Redis's errors that callers branch on.
+func translate(err error) error {
+	if redis.IsOOMError(err) || redis.HasErrorPrefix(err, "OOM") {
+		return fmt.Errorf("%w: %v", dianemo.ErrStoreFull, err)
+	}
+	return fmt.Errorf("redisstore: %w", err)
+}

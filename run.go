@@ -1,0 +1,190 @@
+package dianemo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A run is one attempt at a job, from its claim until its settlement is
+// answered.
+type run struct {
+	id, kind  string
+	spec      *Spec
+	policy    Policy // of the kind, as this peer defines it
+	fn        handler
+	partition *partition
+	lane      Lane
+	priority  int
+	weight    int
+	attempt   int
+	fails     int
+	epoch     int64
+	due       time.Time
+	enqueued  time.Time
+	started   time.Time
+	cancel    context.CancelCauseFunc
+	ctx       context.Context
+
+	mu       sync.Mutex
+	progress Progress
+	news     bool // progress that no beat has carried yet
+	result   []byte
+	ended    time.Time // when a beat first found its context ended
+}
+
+func (r *run) setProgress(done, total int64, note string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress.Done, r.progress.Total, r.progress.Note, r.news = done, total, trim(note, 256), true
+}
+
+func (r *run) setResult(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return &FieldError{"result", fmt.Sprintf("%T: %v", v, err), "a value that encoding/json marshals"}
+	}
+	if len(b) > MaxPayload {
+		return &FieldError{"result", fmt.Sprintf("%d bytes", len(b)), fmt.Sprintf("%d bytes at most", MaxPayload)}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result = b
+	return nil
+}
+
+// execute calls the handler and says how the run ended. It returns only when
+// the handler's goroutine is done with it, however it went.
+func (r *run) execute(base context.Context, done func(Settlement)) {
+	ctx, cancel := context.WithCancelCause(base)
+	if timeout := inherit(r.spec.Timeout, r.policy.Timeout, Unlimited); timeout > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, timeout, ErrTimeout)
+		defer stop()
+	}
+	r.mu.Lock()
+	r.ctx, r.cancel = ctx, cancel
+	r.mu.Unlock()
+	defer cancel(nil)
+
+	var err error
+	returned := false
+	// Deferred, because after runtime.Goexit nothing else is run.
+	defer func() {
+		reason := ""
+		if !returned {
+			reason = "panic"
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v\n%s", p, stack())
+			} else {
+				err = fmt.Errorf("the handler called runtime.Goexit\n%s", stack())
+			}
+		}
+		done(r.settlement(err, context.Cause(ctx), reason))
+	}()
+	err = r.fn(ctx, r)
+	returned = true
+}
+
+// stop ends the handler's context with this cause, if it runs.
+func (r *run) stop(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cancel != nil {
+		r.cancel(cause)
+	}
+}
+
+// settlement decides what becomes of the job: the table of DESIGN §3.
+func (r *run) settlement(err, cause error, reason string) Settlement {
+	s := Settlement{ID: r.id, Lane: r.lane, Epoch: r.epoch, Outcome: Succeed}
+	if err == nil {
+		r.mu.Lock()
+		s.Result = r.result
+		r.mu.Unlock()
+		return s
+	}
+	level := defaults(r.priority)
+	retries := max(inherit(r.spec.Retries, r.policy.Retries, level.Retries), 0)
+	reruns := max(inherit(r.spec.Reruns, r.policy.Reruns, level.Reruns), 0)
+	var said *outcome
+	switch {
+	case errors.As(err, &said) && said.verdict == verdictSnooze:
+		s.Outcome, s.In, s.Reason = Postpone, said.in, "snooze"
+		return s
+	case errors.As(err, &said) && said.verdict == verdictRetry:
+		s.Outcome, s.In, s.Reason = Retry, said.in, "error"
+	case errors.As(err, &said):
+		s.Outcome, s.Reason = FailRun, "error"
+	case errors.Is(cause, ErrShutdown) && reason == "":
+		// Whatever it says, it was stopped by us. Without the promise of another
+		// start it ends here; else it costs no attempt.
+		s.Outcome, s.Reason = GiveBack, "shutdown"
+		if retries == 0 && reruns == 0 {
+			s.Outcome = FailRun
+			err = fmt.Errorf("%w: %w", ErrShutdown, err)
+		}
+	default:
+		s.Outcome, s.Reason = FailRun, inherit(reason, "error")
+		if errors.Is(cause, ErrTimeout) && reason == "" {
+			s.Reason = "timeout"
+			if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+				err = fmt.Errorf("%w: %w", ErrTimeout, err)
+			}
+		}
+		if r.fails < retries {
+			s.Outcome, s.In = Retry, r.retryIn(level, err)
+		}
+	}
+	if s.Outcome != GiveBack {
+		s.Error = trim(err.Error(), maxError)
+	}
+	return s
+}
+
+// retryIn asks the kind's own function, which may be wrong but not fatal.
+func (r *run) retryIn(level Policy, err error) (in time.Duration) {
+	if r.policy.RetryIn == nil {
+		return level.RetryIn(r.fails+1, err)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			r.partition.peer.logger.Error("Policy.RetryIn panicked; the default is taken", "kind", r.kind, "panic", p)
+			in = level.RetryIn(r.fails+1, err)
+		}
+	}()
+	return max(r.policy.RetryIn(r.fails+1, err), 0)
+}
+
+// stack is the handler's part of the goroutine's stack.
+func stack() string {
+	s := string(debug.Stack())
+	// What stands above the last panic or Goexit is ours.
+	for _, mark := range []string{"\npanic(", "\nruntime.Goexit("} {
+		if i := strings.LastIndex(s, mark); i >= 0 {
+			s = s[i+1:]
+			// The mark's own line, and the line with its place.
+			for range 2 {
+				_, s, _ = strings.Cut(s, "\n")
+			}
+			break
+		}
+	}
+	if i := strings.Index(s, "dianemo.(*run).execute("); i > 0 {
+		s = s[:strings.LastIndex(s[:i], "\n")+1]
+	}
+	return s
+}
+
+// trim cuts s to at most n bytes of whole runes.
+func trim(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
+}

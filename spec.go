@@ -1,0 +1,188 @@
+package dianemo
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Spec is the immutable part of a job, in the form in which it is stored: one
+// byte of version, then fields of one byte of tag, the length as a uvarint, and
+// the bytes. Numbers are uvarints. Tags that a reader doesn't know are skipped,
+// so a field can join without a new version; a new version is one that old
+// readers must leave alone.
+type Spec struct {
+	Kind     string
+	Priority int
+	Grace    time.Duration // Unlimited: no limit
+	Weight   int           // 0: the kind's, as the claiming peer defines it
+	Timeout  time.Duration // 0: the same
+	Retries  int           // 0: the same; None
+	Reruns   int           // 0: the same; None
+	Codec    int           // 0: JSON
+	Key      string        // id of the key that args are encrypted with; "": none
+	Headers  map[string]string
+	Args     []byte
+}
+
+// SpecVersion is the version that this program writes, and the newest that it
+// reads.
+const SpecVersion byte = '1'
+
+// Errors of DecodeSpec.
+var (
+	errSpecNewer   = errors.New("written by a newer version")
+	errSpecCorrupt = errors.New("corrupt spec")
+)
+
+const (
+	tagKind     = 'k'
+	tagPriority = 'p'
+	tagGrace    = 'g'
+	tagWeight   = 'w'
+	tagTimeout  = 't'
+	tagRetries  = 'r'
+	tagReruns   = 'u'
+	tagCodec    = 'c'
+	tagKey      = 'y'
+	tagHeader   = 'h'
+	tagArgs     = 'a'
+)
+
+// EncodeSpec returns the stored form.
+func EncodeSpec(s *Spec) []byte {
+	b := make([]byte, 0, 32+len(s.Kind)+len(s.Args))
+	b = append(b, SpecVersion)
+	text := func(tag byte, v string) {
+		b = append(b, tag)
+		b = binary.AppendUvarint(b, uint64(len(v)))
+		b = append(b, v...)
+	}
+	// Negative numbers are Unlimited or None, stored as 0, so everything else
+	// is stored with one added and what is not set is not stored.
+	number := func(tag byte, v int64) {
+		if v == 0 {
+			return
+		}
+		var n [binary.MaxVarintLen64]byte
+		b = append(b, tag)
+		size := binary.PutUvarint(n[:], uint64(max(v, -1)+1))
+		b = append(append(b, byte(size)), n[:size]...)
+	}
+	text(tagKind, s.Kind)
+	number(tagPriority, int64(s.Priority))
+	number(tagGrace, int64(s.Grace))
+	number(tagWeight, int64(s.Weight))
+	number(tagTimeout, int64(s.Timeout))
+	number(tagRetries, int64(s.Retries))
+	number(tagReruns, int64(s.Reruns))
+	number(tagCodec, int64(s.Codec))
+	if s.Key != "" {
+		text(tagKey, s.Key)
+	}
+	for name, value := range s.Headers {
+		b = append(b, tagHeader)
+		b = binary.AppendUvarint(b, uint64(len(name)+len(value)+uvarintLen(len(name))))
+		b = binary.AppendUvarint(b, uint64(len(name)))
+		b = append(append(b, name...), value...)
+	}
+	text(tagArgs, string(s.Args))
+	return b
+}
+
+func uvarintLen(n int) int {
+	var b [binary.MaxVarintLen64]byte
+	return binary.PutUvarint(b[:], uint64(n))
+}
+
+// DecodeSpec reads the stored form. Args shares memory with b.
+func DecodeSpec(b []byte) (*Spec, error) {
+	if len(b) == 0 {
+		return nil, fmt.Errorf("%w: it is empty", errSpecCorrupt)
+	}
+	if b[0] > SpecVersion {
+		return nil, errSpecNewer
+	}
+	if b[0] != SpecVersion {
+		return nil, fmt.Errorf("%w: version byte %q", errSpecCorrupt, b[0])
+	}
+	s := &Spec{}
+	for b = b[1:]; len(b) > 0; {
+		tag := b[0]
+		size, n := binary.Uvarint(b[1:])
+		if n <= 0 || size > uint64(len(b)-1-n) {
+			return nil, fmt.Errorf("%w: field %q is cut short", errSpecCorrupt, tag)
+		}
+		v := b[1+n : 1+n+int(size)]
+		b = b[1+n+int(size):]
+		if err := s.set(tag, v); err != nil {
+			return nil, err
+		}
+	}
+	if CheckName("kind", s.Kind) != nil || s.Priority < 1 || s.Priority > 9 {
+		return nil, fmt.Errorf("%w: kind %.40q, priority %d", errSpecCorrupt, s.Kind, s.Priority)
+	}
+	return s, nil
+}
+
+func (s *Spec) set(tag byte, v []byte) error {
+	switch tag {
+	case tagKind:
+		s.Kind = string(v)
+	case tagKey:
+		s.Key = string(v)
+	case tagArgs:
+		s.Args = v
+	case tagHeader:
+		size, n := binary.Uvarint(v)
+		if n <= 0 || size > uint64(len(v)-n) {
+			return fmt.Errorf("%w: a header is cut short", errSpecCorrupt)
+		}
+		if s.Headers == nil {
+			s.Headers = map[string]string{}
+		}
+		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagCodec:
+		u, n := binary.Uvarint(v)
+		if n != len(v) || n <= 0 || u > 1<<62 {
+			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
+		}
+		i := int64(u) - 1
+		switch tag {
+		case tagPriority:
+			s.Priority = int(i)
+		case tagGrace:
+			s.Grace = time.Duration(i)
+		case tagWeight:
+			s.Weight = int(i)
+		case tagTimeout:
+			s.Timeout = time.Duration(i)
+		case tagRetries:
+			s.Retries = int(i)
+		case tagReruns:
+			s.Reruns = int(i)
+		case tagCodec:
+			s.Codec = int(i)
+		}
+	}
+	return nil
+}
+
+// Lane is where a new job with this spec waits.
+func (s *Spec) Lane() Lane {
+	return Lane{Kind: s.Kind, Priority: s.Priority, Grace: s.Grace, Weight: laneWeight(s.Weight)}
+}
+
+// laneWeight rounds a weight override up to a power of two, so that the number
+// of lanes stays bounded whatever weights producers choose.
+func laneWeight(w int) int {
+	if w <= 0 {
+		return 0
+	}
+	lane := 1
+	for lane < w {
+		lane <<= 1
+	}
+	return lane
+}
