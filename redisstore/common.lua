@@ -25,22 +25,23 @@ local function keep(key, number, answer)
 end
 
 -- A job's mutable fields, one string: the version, these fields, and a tail
--- that later programs may add to and that this one copies.
-local FIELDS = {'state', 'lane', 'epoch', 'due', 'fails', 'reruns', 'runs', 'max_reruns',
-  'weight', 'size', 'started', 'ended', 'peer', 'reason'}
+-- that later programs may add to and that this one copies. What a settlement
+-- looks at and changes stands first, so that the rest need not be taken apart.
+local FIELDS = {'state', 'reason', 'ended', 'epoch', 'peer', 'lane', 'due', 'started', 'fails', 'reruns', 'runs',
+  'max_reruns', 'weight', 'size'}
 local META = '^1|' .. ('([^|]*)|'):rep(#FIELDS) .. '(.*)$'
 
 local function fresh(lane, due)
-  return {state = 'scheduled', lane = lane, epoch = '0', due = due, fails = '0', reruns = '0', runs = '0',
-    max_reruns = '', weight = '', size = '', started = '', ended = '', peer = '', reason = '', tail = ''}
+  return {state = 'scheduled', reason = '', ended = '', epoch = '0', peer = '', lane = lane, due = due, started = '',
+    fails = '0', reruns = '0', runs = '0', max_reruns = '', weight = '', size = '', tail = ''}
 end
 
 -- read returns the fields, or nil and why not: 'newer' (leave it alone) or
 -- 'corrupt'. It never fails on what it finds.
 local function read(s)
   local m = {}
-  m.state, m.lane, m.epoch, m.due, m.fails, m.reruns, m.runs, m.max_reruns,
-    m.weight, m.size, m.started, m.ended, m.peer, m.reason, m.tail = s:match(META)
+  m.state, m.reason, m.ended, m.epoch, m.peer, m.lane, m.due, m.started, m.fails, m.reruns, m.runs,
+    m.max_reruns, m.weight, m.size, m.tail = s:match(META)
   if m.state and tonumber(m.epoch) and tonumber(m.due) and tonumber(m.fails) and tonumber(m.reruns) and tonumber(m.runs) then
     return m
   end
@@ -50,8 +51,8 @@ local function read(s)
 end
 
 local function write(m)
-  return table.concat({'1', m.state, m.lane, m.epoch, m.due, m.fails, m.reruns, m.runs, m.max_reruns,
-    m.weight, m.size, m.started, m.ended, m.peer, m.reason, m.tail}, '|')
+  return table.concat({'1', m.state, m.reason, m.ended, m.epoch, m.peer, m.lane, m.due, m.started, m.fails, m.reruns, m.runs,
+    m.max_reruns, m.weight, m.size, m.tail}, '|')
 end
 
 -- add counts n jobs of 'kind:priority' in a state; tally writes the sums.

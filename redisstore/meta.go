@@ -13,12 +13,12 @@ import (
 // meta is a job's mutable fields, in the order in which common.lua writes
 // them. Only the scripts write it.
 type meta struct {
-	state, lane         string
-	epoch, due          int64
+	state, reason       string
+	ended, epoch        int64
+	peer, lane          string
+	due, started        int64
 	fails, reruns, runs int
 	maxReruns, weight   int
-	started, ended      int64
-	peer, reason        string
 }
 
 const metaFields = 14
@@ -44,7 +44,7 @@ func parseMeta(s string) (meta, error) {
 	if version != "1" || len(f) != metaFields+1 {
 		return meta{}, fmt.Errorf("redisstore: a record is corrupt: %.60q", s)
 	}
-	m := meta{state: f[0], lane: f[1], peer: f[12], reason: f[13]}
+	m := meta{state: f[0], reason: f[1], peer: f[4], lane: f[5]}
 	var bad error
 	read := func(text string) int64 {
 		if text == "" {
@@ -56,10 +56,10 @@ func parseMeta(s string) (meta, error) {
 		}
 		return n
 	}
-	m.epoch, m.due = read(f[2]), read(f[3])
-	m.fails, m.reruns, m.runs = int(read(f[4])), int(read(f[5])), int(read(f[6]))
-	m.maxReruns, m.weight = int(read(f[7])), int(read(f[8]))
-	m.started, m.ended = read(f[10]), read(f[11])
+	m.ended, m.epoch = read(f[2]), read(f[3])
+	m.due, m.started = read(f[6]), read(f[7])
+	m.fails, m.reruns, m.runs = int(read(f[8])), int(read(f[9])), int(read(f[10]))
+	m.maxReruns, m.weight = int(read(f[11])), int(read(f[12]))
 	return m, bad
 }
 

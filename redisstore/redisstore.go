@@ -303,9 +303,9 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 		for j := range claim.Lanes {
 			bases[laneBase(claim.Lanes[j].Lane)] = j
 		}
-		answer.Jobs = make([]dianemo.Claimed, 0, len(jobs)/4)
+		answer.Jobs = make([]dianemo.Claimed, 0, len(jobs)/3)
 	}
-	for i := 0; i+3 < len(jobs); i += 4 {
+	for i := 0; i+2 < len(jobs); i += 3 {
 		job, m, err := readMeta(text(jobs[i]), text(jobs[i+2]))
 		if err != nil {
 			return err // the script has just written it
@@ -325,10 +325,10 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 			job.Weight = claim.Lanes[j].Weight
 		}
 		spec := text(jobs[i+1])
-		switch reason := text(jobs[i+3]); {
+		switch {
 		case len(spec) < stampSize:
 			job.Corrupt = "its spec is missing"
-		case reason != "":
+		case m.reason != "":
 			job.Corrupt = "its record could not be read"
 			fallthrough
 		default:
