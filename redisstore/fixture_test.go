@@ -1,0 +1,283 @@
+package redisstore_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/redistest"
+	"github.com/dianemo/dianemo/redisstore"
+	"github.com/dianemo/dianemo/redisstore/embedded"
+)
+
+var (
+	server     *redistest.Server // shared: each test has a namespace of its own
+	namespaces atomic.Int64
+)
+
+func TestMain(m *testing.M) {
+	var err error
+	if server, err = redistest.Launch(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := server.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// A fixture is a store under test, and how to reach behind it.
+type fixture struct {
+	dianemo.Store
+	t         *testing.T
+	rdb       redis.UniversalClient // past all faults
+	namespace string
+	calls     uint64
+}
+
+// each runs a test on a real Redis and on the embedded one, with 1 and 8
+// partitions, and on a real Redis under each disturbance that must make no
+// difference: every script sent twice; every third reply lost; and every script
+// confined to the keys that it declares.
+func each(t *testing.T, test func(t *testing.T, f *fixture)) {
+	for _, partitions := range []int{1, 8} {
+		run := func(name string, make func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient)) {
+			t.Run(fmt.Sprintf("%s/%d", name, partitions), func(t *testing.T) {
+				options := redisstore.Options{Namespace: fmt.Sprintf("test-%d", namespaces.Add(1)), Partitions: partitions}
+				store, rdb := make(t, options)
+				require.NoError(t, store.Open(t.Context()))
+				test(t, &fixture{Store: store, t: t, rdb: rdb, namespace: options.Namespace})
+			})
+		}
+		run("embedded", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+			s, err := embedded.New(options)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, s.Close()) })
+			return s, s.Client()
+		})
+		run("redis", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+			return redisstore.New(server.Client(t), options), server.Client(t)
+		})
+		run("twice", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+			client := server.Client(t)
+			client.AddHook(scriptHook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+				first := redis.NewCmd(ctx, cmd.Args()...)
+				_ = next(ctx, first) // the second answer must be as good
+				return next(ctx, cmd)
+			}))
+			return redisstore.New(client, options), server.Client(t)
+		})
+		run("lossy", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+			proxy := redistest.StartProxy(t, server.Addr())
+			proxy.DropMatching(everyThirdScript())
+			client := redis.NewClient(&redis.Options{Addr: proxy.Addr(), DisableIdentity: true, MaxRetries: 10,
+				MinRetryBackoff: time.Millisecond, MaxRetryBackoff: time.Millisecond})
+			t.Cleanup(func() {
+				require.NoError(t, client.Close())
+				require.Positive(t, proxy.Dropped(), "the test lost no reply")
+			})
+			return redisstore.New(client, options), server.Client(t)
+		})
+		run("declared", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+			return redisstore.New(confined(t), options), server.Client(t)
+		})
+	}
+}
+
+func everyThirdScript() func(request []byte) bool {
+	var n atomic.Int64
+	return func(request []byte) bool {
+		return strings.Contains(strings.ToLower(string(request[:min(len(request), 64)])), "eval") && n.Add(1)%3 == 1
+	}
+}
+
+// scriptHook treats each script call, also those in pipelines.
+type scriptHook func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
+
+func (h scriptHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h scriptHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !strings.HasPrefix(cmd.Name(), "eval") {
+			return next(ctx, cmd)
+		}
+		return h(ctx, cmd, next)
+	}
+}
+
+func (h scriptHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	one := func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, []redis.Cmder{cmd})
+		cmd.SetErr(err)
+		return err
+	}
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		var first error
+		for _, cmd := range cmds {
+			if err := h.ProcessHook(one)(ctx, cmd); err != nil && first == nil {
+				first = err
+			}
+		}
+		return first
+	}
+}
+
+// confined is a client whose scripts may touch only the keys that they were
+// given: Redis checks each command of a script against its user's keys.
+func confined(t *testing.T) *redis.Client {
+	admin := server.Client(t)
+	user := fmt.Sprintf("confined-%d", namespaces.Add(1))
+	allow := func(ctx context.Context, rules ...any) error {
+		return admin.Do(ctx, append([]any{"ACL", "SETUSER", user}, rules...)...).Err()
+	}
+	require.NoError(t, allow(t.Context(), "on", "nopass", "+@all", "allkeys", "allchannels"))
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), Username: user, Password: "-", DisableIdentity: true})
+	t.Cleanup(func() {
+		require.NoError(t, client.Close())
+		require.NoError(t, admin.Do(context.Background(), "ACL", "DELUSER", user).Err())
+	})
+	var one sync.Mutex
+	client.AddHook(scriptHook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+		one.Lock()
+		defer one.Unlock()
+		args := cmd.Args()
+		rules := []any{"resetkeys"}
+		keys, _ := args[2].(int)
+		for _, key := range args[3 : 3+keys] {
+			rules = append(rules, "~"+key.(string))
+		}
+		if err := allow(ctx, rules...); err != nil {
+			return err
+		}
+		err := next(ctx, cmd)
+		if back := allow(ctx, "allkeys"); back != nil {
+			return back
+		}
+		return err
+	}))
+	return client
+}
+
+func TestAConfinedScriptThatTouchesAnUndeclaredKeyIsRefused(t *testing.T) {
+	client := confined(t)
+	require.NoError(t, client.Eval(t.Context(), "return redis.call('SET', KEYS[1], 1)", []string{"test-declared"}).Err())
+	err := client.Eval(t.Context(), "return redis.call('SET', 'test-undeclared', 1)", []string{"test-declared"}).Err()
+	require.ErrorContains(t, err, "can't access at least one of the keys")
+}
+
+// call is a new call of this caller.
+func (f *fixture) call(caller string) dianemo.Call {
+	f.calls++
+	return dianemo.Call{Caller: caller, Number: f.calls}
+}
+
+func lane(kind string) dianemo.Lane {
+	return dianemo.Lane{Kind: kind, Priority: 2, Grace: dianemo.Unlimited}
+}
+
+func record(id string, l dianemo.Lane) dianemo.Record {
+	spec := dianemo.EncodeSpec(&dianemo.Spec{Kind: l.Kind, Priority: l.Priority, Grace: l.Grace, Args: []byte(`{}`)})
+	return dianemo.Record{ID: id, Lane: l, Spec: spec}
+}
+
+// enqueue adds jobs, all of one partition.
+func (f *fixture) enqueue(records ...dianemo.Record) dianemo.EnqueueReply {
+	f.t.Helper()
+	reply, err := f.Enqueue(f.t.Context(), f.Partition(records[0].ID), f.call("producer"), records)
+	require.NoError(f.t, err)
+	return reply
+}
+
+func roomFor(tokens int) (room [10]int) {
+	for level := range room {
+		room[level] = tokens
+	}
+	return room
+}
+
+func (f *fixture) claim(partition int, peer string, lanes ...dianemo.ClaimLane) dianemo.TurnReply {
+	f.t.Helper()
+	reply, err := f.Turn(f.t.Context(), partition, f.call(peer), nil, dianemo.Claim{Limit: 100, Room: roomFor(1000), Lanes: lanes, BeatEvery: 5 * time.Second})
+	require.NoError(f.t, err)
+	return reply
+}
+
+func (f *fixture) settle(partition int, peer string, s ...dianemo.Settlement) (stale []string) {
+	f.t.Helper()
+	reply, err := f.Turn(f.t.Context(), partition, f.call(peer), s, dianemo.Claim{})
+	require.NoError(f.t, err)
+	return reply.Stale
+}
+
+// reap reaps whatever is silent for longer than a few ms, until there is
+// nothing more.
+func (f *fixture) reap(partition int) (jobs []dianemo.Moved) {
+	f.t.Helper()
+	var clock time.Time
+	f.waitMillis(&clock, 3)
+	for more := true; more; {
+		reply, err := f.Reap(f.t.Context(), partition, f.call("leader"), dianemo.Chore{Term: 1, Limit: 100, BeatEvery: 5 * time.Second, SilentAfter: time.Millisecond})
+		require.NoError(f.t, err)
+		jobs, more = append(jobs, reply.Jobs...), reply.More
+	}
+	return jobs
+}
+
+// waitMillis waits until the store's clock has gone on.
+func (f *fixture) waitMillis(clock *time.Time, ms int) {
+	f.t.Helper()
+	begin, err := f.rdb.Time(f.t.Context()).Result()
+	require.NoError(f.t, err)
+	require.Eventually(f.t, func() bool {
+		now, err := f.rdb.Time(f.t.Context()).Result()
+		*clock = now
+		return err == nil && now.Sub(begin) >= time.Duration(ms)*time.Millisecond
+	}, 5*time.Second, time.Millisecond)
+}
+
+func (f *fixture) miss(partition int) []dianemo.Moved {
+	f.t.Helper()
+	reply, err := f.Miss(f.t.Context(), partition, f.call("leader"), dianemo.Chore{Term: 1, Limit: 100})
+	require.NoError(f.t, err)
+	return reply.Jobs
+}
+
+func (f *fixture) state(id string) dianemo.State {
+	f.t.Helper()
+	job, err := f.Get(f.t.Context(), id)
+	if err != nil {
+		require.ErrorIs(f.t, err, dianemo.ErrNotFound)
+		return ""
+	}
+	return job.Info.State
+}
+
+// key is the name of one of the partition's keys, spelled out here once more
+// so that a changed layout is noticed.
+func (f *fixture) key(id, name string) string {
+	return fmt.Sprintf("{%s:%d}:%s", f.namespace, f.Partition(id), name)
+}
+
+// age makes a waiting job due earlier, as if that much time had passed.
+func (f *fixture) age(id, laneName string, by time.Duration) {
+	f.t.Helper()
+	ctx := f.t.Context()
+	due := f.rdb.ZScore(ctx, f.key(id, "lane:"+laneName), id).Val() - float64(by.Milliseconds())
+	require.Positive(f.t, due)
+	require.NoError(f.t, f.rdb.ZAdd(ctx, f.key(id, "lane:"+laneName), redis.Z{Score: due, Member: id}).Err())
+	require.NoError(f.t, f.rdb.ZAddLT(ctx, f.key(id, "lanes"), redis.Z{Score: due, Member: laneName}).Err())
+}
+
+func claimLane(l dianemo.Lane) dianemo.ClaimLane { return dianemo.ClaimLane{Lane: l, Weight: 1} }

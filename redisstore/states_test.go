@@ -1,0 +1,231 @@
+package redisstore_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+// A subject is one job that was brought into a state.
+type subject struct {
+	id    string
+	lane  dianemo.Lane // where it waits, or waited
+	epoch int64        // of its last run
+}
+
+const owner = "owner" // the peer that runs or ran the subject
+
+// bring makes a job in the state. expired makes a waiting one wait past its
+// grace.
+func (f *fixture) bring(state dianemo.State, expired bool) subject {
+	f.t.Helper()
+	s := subject{id: "subject", lane: lane("kind")}
+	if state == "" {
+		return s
+	}
+	if state == dianemo.Missed || state == dianemo.Scheduled && expired {
+		s.lane.Grace = time.Minute
+	}
+	r := record(s.id, s.lane)
+	if s.lane.Grace > 0 {
+		r.RunAt = time.Now().Add(-time.Hour)
+	}
+	f.enqueue(r)
+	partition := f.Partition(s.id)
+	run := func() {
+		jobs := f.claim(partition, owner, claimLane(s.lane)).Jobs
+		require.Len(f.t, jobs, 1)
+		s.epoch = jobs[0].Epoch
+	}
+	end := func(outcome dianemo.Outcome) {
+		require.Empty(f.t, f.settle(partition, owner, dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch, Outcome: outcome}))
+	}
+	switch state {
+	case dianemo.Scheduled:
+	case dianemo.Running:
+		run()
+	case dianemo.Succeeded:
+		run()
+		end(dianemo.Succeed)
+	case dianemo.Failed:
+		run()
+		end(dianemo.FailRun)
+	case dianemo.Missed:
+		require.Len(f.t, f.miss(partition), 1)
+	case dianemo.Unreachable:
+		run()
+		require.Len(f.t, f.reap(partition), 1)
+	default:
+		// No edge that leads there is built yet, so its record is planted.
+		run()
+		end(dianemo.Succeed)
+		meta := f.rdb.HGet(f.t.Context(), f.key(s.id, "meta"), s.id).Val()
+		require.NoError(f.t, f.rdb.HSet(f.t.Context(), f.key(s.id, "meta"), s.id, strings.Replace(meta, "succeeded", string(state), 1)).Err())
+	}
+	require.Equal(f.t, state, f.stored(s.id))
+	return s
+}
+
+// stored is the state without what readers tell apart.
+func (f *fixture) stored(id string) dianemo.State {
+	switch state := f.state(id); state {
+	case dianemo.Queued, dianemo.Retrying:
+		return dianemo.Scheduled
+	default:
+		return state
+	}
+}
+
+// attempt is one way to try an edge on the subject.
+type attempt struct {
+	edge    dianemo.Edge
+	name    string
+	expired bool
+	want    map[dianemo.State]dianemo.State // what it makes of a state; missing: nothing
+	try     func(f *fixture, s subject)
+}
+
+func attempts() []attempt {
+	settle := func(outcome dianemo.Outcome, becomes dianemo.State) attempt {
+		return attempt{edge: dianemo.EdgeSettle, name: string(outcome), want: map[dianemo.State]dianemo.State{dianemo.Running: becomes},
+			try: func(f *fixture, s subject) {
+				f.settle(f.Partition(s.id), owner, dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch, Outcome: outcome, In: time.Hour})
+			}}
+	}
+	all := []attempt{
+		{edge: dianemo.EdgeEnqueue, want: map[dianemo.State]dianemo.State{"": dianemo.Scheduled}, try: func(f *fixture, s subject) {
+			before := f.stored(s.id)
+			require.Equal(f.t, []dianemo.State{before}, f.enqueue(record(s.id, s.lane)).Existing)
+		}},
+		{edge: dianemo.EdgeClaim, want: map[dianemo.State]dianemo.State{dianemo.Scheduled: dianemo.Running}, try: func(f *fixture, s subject) {
+			before := f.stored(s.id)
+			require.Equal(f.t, before == dianemo.Scheduled, len(f.claim(f.Partition(s.id), "other", claimLane(s.lane)).Jobs) == 1)
+		}},
+		{edge: dianemo.EdgeClaim, name: "past its grace", expired: true, want: map[dianemo.State]dianemo.State{dianemo.Scheduled: dianemo.Missed},
+			try: func(f *fixture, s subject) {
+				before := f.stored(s.id)
+				reply := f.claim(f.Partition(s.id), "other", claimLane(s.lane))
+				require.Empty(f.t, reply.Jobs)
+				require.Equal(f.t, before == dianemo.Scheduled, len(reply.Missed) == 1)
+			}},
+		settle(dianemo.Succeed, dianemo.Succeeded),
+		settle(dianemo.FailRun, dianemo.Failed),
+		settle(dianemo.Retry, dianemo.Scheduled),
+		settle(dianemo.Postpone, dianemo.Scheduled),
+		settle(dianemo.GiveBack, dianemo.Scheduled),
+		settle(dianemo.Unstarted, dianemo.Scheduled),
+		{edge: dianemo.EdgeSettle, name: "under another epoch", try: func(f *fixture, s subject) {
+			stale := f.settle(f.Partition(s.id), owner, dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch + 7, Outcome: dianemo.Succeed})
+			require.Equal(f.t, []string{s.id}, stale)
+		}},
+		{edge: dianemo.EdgeSettle, name: "by another peer", try: func(f *fixture, s subject) {
+			stale := f.settle(f.Partition(s.id), "other", dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch, Outcome: dianemo.Succeed})
+			require.Equal(f.t, []string{s.id}, stale)
+		}},
+		{edge: dianemo.EdgeBeat, try: func(f *fixture, s subject) {
+			before := f.stored(s.id)
+			reply, err := f.Beat(f.t.Context(), f.Partition(s.id), dianemo.Beat{Peer: owner, Every: 5 * time.Second, Runs: []dianemo.HeldRun{{ID: s.id, Epoch: s.epoch}}})
+			require.NoError(f.t, err)
+			require.Equal(f.t, before != dianemo.Running, len(reply.Lost) == 1)
+		}},
+		{edge: dianemo.EdgeReap, want: map[dianemo.State]dianemo.State{dianemo.Running: dianemo.Unreachable}, try: func(f *fixture, s subject) {
+			f.reap(f.Partition(s.id))
+		}},
+		{edge: dianemo.EdgeMiss, expired: true, want: map[dianemo.State]dianemo.State{dianemo.Scheduled: dianemo.Missed}, try: func(f *fixture, s subject) {
+			f.miss(f.Partition(s.id))
+		}},
+		{edge: dianemo.EdgeMiss, name: "within its grace", try: func(f *fixture, s subject) {
+			require.Empty(f.t, f.miss(f.Partition(s.id)))
+		}},
+		{edge: dianemo.EdgeLead, try: func(f *fixture, s subject) {
+			_, err := f.Lead(f.t.Context(), dianemo.Bid{Peer: "leader", Lease: time.Second})
+			require.NoError(f.t, err)
+		}},
+	}
+	return all
+}
+
+// Edges that this version has no script for.
+var unbuilt = map[dianemo.Edge]bool{dianemo.EdgeRelease: true, dianemo.EdgeCancel: true, dianemo.EdgeRequeue: true, dianemo.EdgeFire: true}
+
+func TestEveryStateMeetsEveryEdge(t *testing.T) {
+	states := []dianemo.State{"", dianemo.Blocked, dianemo.Scheduled, dianemo.Running, dianemo.Succeeded, dianemo.Failed,
+		dianemo.Missed, dianemo.Unreachable, dianemo.Cancelled, dianemo.Skipped}
+	for _, state := range states {
+		for _, a := range attempts() {
+			name := string(state) + " " + string(a.edge) + " " + a.name
+			t.Run(strings.ReplaceAll(strings.TrimSpace(name), " ", "_"), func(t *testing.T) {
+				if state == "" && a.edge == dianemo.EdgeSettle {
+					a.want = nil // nothing can be stale either: there is no epoch
+				}
+				allowed := dianemo.Edges[state][a.edge]
+				want, moves := a.want[state]
+				if !moves {
+					want = state
+				} else {
+					require.Contains(t, allowed, want, "the state table has no such edge")
+				}
+				each(t, func(t *testing.T, f *fixture) {
+					s := f.bring(state, a.expired)
+					a.try(f, s)
+					require.Equal(t, want, f.stored(s.id))
+				})
+			})
+		}
+	}
+}
+
+func TestTheStateTableHasAnAttemptForEveryPair(t *testing.T) {
+	tried := map[dianemo.State]map[dianemo.Edge]bool{}
+	for _, a := range attempts() {
+		for state := range a.want {
+			if tried[state] == nil {
+				tried[state] = map[dianemo.Edge]bool{}
+			}
+			tried[state][a.edge] = true
+		}
+	}
+	for state, edges := range dianemo.Edges {
+		for edge := range edges {
+			if !unbuilt[edge] && state != dianemo.Blocked {
+				require.True(t, tried[state][edge], "%s --%s--> is in the table and untested", state, edge)
+			}
+		}
+	}
+}
+
+// What has been run and is not picked up within its grace fails: missed means
+// never started.
+func TestARetryPastItsGraceFails(t *testing.T) {
+	for _, way := range []dianemo.Edge{dianemo.EdgeClaim, dianemo.EdgeMiss} {
+		t.Run(string(way), func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				s := subject{id: "subject", lane: lane("kind")}
+				s.lane.Grace = time.Minute
+				f.enqueue(record(s.id, s.lane))
+				partition := f.Partition(s.id)
+				jobs := f.claim(partition, owner, claimLane(s.lane)).Jobs
+				require.Len(t, jobs, 1)
+				require.Empty(t, f.settle(partition, owner, dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: jobs[0].Epoch,
+					Outcome: dianemo.Retry, Reason: "error", Error: "boom"}))
+				again := s.lane
+				again.Again = true
+				f.age(s.id, "kind:2:60000:0:again", time.Hour)
+				if way == dianemo.EdgeClaim {
+					require.Equal(t, []dianemo.Moved{{ID: s.id, State: dianemo.Failed}}, f.claim(partition, owner, claimLane(again)).Missed)
+				} else {
+					require.Equal(t, []dianemo.Moved{{ID: s.id, State: dianemo.Failed}}, f.miss(partition))
+				}
+				job, err := f.Get(t.Context(), s.id)
+				require.NoError(t, err)
+				require.Equal(t, dianemo.Failed, job.Info.State)
+				require.Equal(t, "grace", job.Info.Reason)
+				require.Equal(t, "boom", job.Info.Errors[0].Text)
+			})
+		})
+	}
+}
