@@ -335,11 +335,17 @@ func (c *Client) deliver(box *outbox, batch []*parcel) {
 		rest = rest[len(p.records):]
 	}
 	if err == nil && reply.Wake {
-		wake, cancel := context.WithTimeout(c.ctx, time.Second)
-		defer cancel()
-		if err := c.store.Wake(wake, box.partition); err != nil {
-			c.logger.Debug("a wake-up was not sent; the tick will do", "partition", box.partition, "err", err)
-		}
+		c.wake(c.ctx, box.partition)
+	}
+}
+
+// wake tells the fleet that there is work. It is best effort, after the write:
+// a lost wake-up costs a tick, never a job.
+func (c *Client) wake(ctx context.Context, partition int) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := c.store.Wake(ctx, partition); err != nil {
+		c.logger.Debug("a wake-up was not sent; the tick will do", "partition", partition, "err", err)
 	}
 }
 

@@ -126,9 +126,7 @@ func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
 			p.hooks.Reap(ReapInfo{job.ID, reply.Peer, job.State})
 		}
 		if reply.Wake {
-			if err := p.store.Wake(ctx, partition); err != nil && ctx.Err() == nil {
-				p.logger.Debug("a wake-up was not sent; the tick will do", "partition", partition, "err", err)
-			}
+			p.wake(ctx, partition)
 		}
 		return reply.More, err
 	})

@@ -176,7 +176,9 @@ type ClaimLane struct {
 
 // A TurnReply answers a turn.
 type TurnReply struct {
-	Stale  []string // ids of settlements that were refused
+	Stale []string // ids of settlements that were refused
+	// Wake: by what was settled, some lane has work sooner than before.
+	Wake   bool
 	Jobs   []Claimed
 	Missed []Moved // found past their grace
 	// Lanes is a page of the partition's lanes that have jobs, the earliest due

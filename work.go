@@ -98,6 +98,10 @@ func (part *partition) turns(ctx, base context.Context) {
 			return
 		}
 		part.settled(settle, reply.Stale)
+		if reply.Wake {
+			part.look.Store(true)
+			part.peer.wake(ctx, part.number)
+		}
 		if claim.Limit > 0 {
 			part.learn(claim, reply)
 			part.begin(base, grant, reply)

@@ -218,7 +218,8 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 		}
 	}
 	if len(settle) > 0 {
-		for _, place := range replies[0][1:] {
+		answer.Wake = number(replies[0][1]) == 1
+		for _, place := range replies[0][2:] {
 			if i := number(place); 1 <= i && i <= int64(len(settle)) {
 				answer.Stale = append(answer.Stale, settle[i-1].ID)
 			}

@@ -3,11 +3,11 @@
 --       then the targets: lanes and sets of ended jobs
 -- ARGV  1 call number, 2 peer, 3 number of targets, for each: state, lane name ('' unless a lane), 'kind:priority',
 --       then for each job: id, epoch, outcome, target (its place), in (ms), reason, error, result
--- Reply {'ok', places of the stale jobs ...}, {'superseded'}
+-- Reply {'ok', wake 0 or 1, places of the stale jobs ...}, {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
-  local reply = {'ok'}
+  local reply = {'ok', 0}
   for place in answer:gmatch('%d+') do reply[#reply + 1] = place end
   return reply
 end
@@ -80,6 +80,7 @@ for j, id in ipairs(ids) do
   -- Under the same epoch and not running: settled before, by this very run.
 end
 
+local wake = 0
 if #done > 0 then
   redis.call('HSET', KEYS[2], unpack(fields))
   redis.call('ZREM', KEYS[3], unpack(done))
@@ -88,11 +89,11 @@ if #done > 0 then
   if #results > 0 then redis.call('HSET', KEYS[7], unpack(results)) end
   for target, move in pairs(moves) do redis.call('ZADD', KEYS[8 + target], unpack(move)) end
   for target, due in pairs(heads) do
-    redis.call('ZADD', KEYS[4], 'LT', int(due), ARGV[3 + (target - 1) * 3 + 2])
+    wake = math.max(wake, redis.call('ZADD', KEYS[4], 'LT', 'CH', int(due), ARGV[3 + (target - 1) * 3 + 2]))
   end
   tally(KEYS[5])
 end
 keep(KEYS[1], ARGV[1], table.concat(stale, ' '))
-local reply = {'ok'}
+local reply = {'ok', wake}
 for _, place in ipairs(stale) do reply[#reply + 1] = int(place) end
 return reply

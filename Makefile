@@ -1,0 +1,21 @@
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: test lint bench quickstart
+
+test:
+	script/redis
+	$(GO) test -race -timeout 10m ./...
+
+lint:
+	@unformatted=$$(gofmt -l .) || exit 1; \
+	if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+bench:
+	script/redis
+	$(GO) run ./internal/bench
+
+quickstart:
+	$(GO) run ./examples/quickstart

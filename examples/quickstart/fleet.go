@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dianemo/dianemo"
+)
+
+// Each peer carries 10 tokens' worth of jobs at a time. Only priority 1 may use
+// the last two.
+const (
+	peers   = 3
+	tokens  = 10
+	reserve = 2
+)
+
+// A fleet is the peers, and a client to enqueue and to read with.
+type fleet struct {
+	backend *backend
+	client  *dianemo.Client
+	members []*member
+	finish  time.Duration // what running jobs are given at a shutdown
+
+	running sync.WaitGroup
+	mu      sync.Mutex
+	errs    []error // of those that ran
+}
+
+// A member is one peer, as it would stand in a program of its own.
+type member struct {
+	number int
+	peer   *dianemo.Peer
+	redis  *redis.Client
+	stop   context.CancelFunc
+	dead   atomic.Bool // by -kill
+
+	mu    sync.Mutex
+	inUse int // tokens
+	peak  int
+}
+
+func newFleet(ctx context.Context, s settings, report *report, kill *kill, logger *slog.Logger) (*fleet, error) {
+	backend, err := openBackend(ctx, s.redis)
+	if err != nil {
+		return nil, err
+	}
+	config := dianemo.Config{
+		Tokens:  tokens,
+		Reserve: map[int]int{1: reserve},
+		Finish:  2 * time.Second, // what Ctrl-C leaves running jobs
+		Logger:  logger,
+	}
+	if s.kill {
+		kill.hasten(&config)
+	}
+	f := &fleet{backend: backend, finish: max(config.Finish, 0)}
+	_, store := backend.connect()
+	if f.client, err = dianemo.NewClient(store, dianemo.ClientConfig{Logger: logger}); err != nil {
+		f.close()
+		return nil, err
+	}
+	for n := 1; n <= peers; n++ {
+		m := &member{number: n}
+		config.Hooks = &dianemo.Hooks{
+			Claim:  func(dianemo.ClaimInfo) { kill.claimed(m) },
+			Settle: report.settled,
+			Miss:   report.missed,
+			Reap: func(r dianemo.ReapInfo) {
+				kill.reaped(m, r)
+				report.reaped(r)
+			},
+		}
+		if err := m.join(backend, config); err != nil {
+			f.close()
+			return nil, err
+		}
+		f.members = append(f.members, m)
+	}
+	return f, nil
+}
+
+// join is all that a program does to become a peer, but for Run.
+func (m *member) join(backend *backend, config dianemo.Config) (err error) {
+	rdb, store := backend.connect()
+	m.redis = rdb
+	if m.peer, err = dianemo.NewPeer(store, config); err != nil {
+		return err
+	}
+	return Digest.Handle(m.peer, func(ctx context.Context, job *dianemo.Job[File]) error {
+		defer m.carry(job.Weight)()
+		return digest(ctx, job)
+	})
+}
+
+// carry counts the tokens in use while a handler runs. The hooks for claim and
+// settle would not do: tokens are free when the handler returns, and by the time
+// the store has taken its outcome in the next job may have begun.
+func (m *member) carry(weight int) (done func()) {
+	add := func(n int) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.inUse += n
+		m.peak = max(m.peak, m.inUse)
+	}
+	add(weight)
+	return func() { add(-weight) }
+}
+
+// start lets the peers run until ctx ends. When one fails, it calls giveUp.
+func (f *fleet) start(ctx context.Context, giveUp func()) {
+	for _, m := range f.members {
+		var own context.Context
+		own, m.stop = context.WithCancel(ctx)
+		f.running.Go(func() {
+			defer m.stop()
+			err := m.peer.Run(own)
+			if err == nil || m.dead.Load() {
+				return
+			}
+			f.mu.Lock()
+			f.errs = append(f.errs, fmt.Errorf("peer %d: %w", m.number, err))
+			f.mu.Unlock()
+			giveUp()
+		})
+	}
+}
+
+// wait returns when all peers have shut down.
+func (f *fleet) wait() error {
+	f.running.Wait()
+	return errors.Join(f.errs...)
+}
+
+func (f *fleet) close() error {
+	if f.client != nil {
+		f.client.Close()
+	}
+	return f.backend.close()
+}
+
+// line says what the peers carry now.
+func (f *fleet) line() string {
+	use := make([]string, len(f.members))
+	for i, m := range f.members {
+		m.mu.Lock()
+		use[i] = fmt.Sprintf("%2d", m.inUse)
+		m.mu.Unlock()
+	}
+	return "   tokens in use " + strings.Join(use, " ")
+}
+
+// byID finds a member by its peer's id.
+func (f *fleet) byID(id string) *member {
+	for _, m := range f.members {
+		if m.peer.ID() == id {
+			return m
+		}
+	}
+	return nil
+}

@@ -1,0 +1,269 @@
+//go:build linux
+
+package faulttest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/redistest"
+	"github.com/dianemo/dianemo/redisstore"
+)
+
+// settingsVariable makes the test binary a peer instead.
+const settingsVariable = "DIANEMO_FAULTTEST_PEER"
+
+var server *redistest.Server // shared: each test has a namespace of its own
+
+func TestMain(m *testing.M) {
+	if s := os.Getenv(settingsVariable); s != "" {
+		os.Exit(peerMain(s))
+	}
+	var err error
+	if server, err = redistest.Launch(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := server.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// Settings of one peer process.
+type settings struct {
+	Redis      string
+	Namespace  string
+	Partitions int
+	Kinds      []string // what it handles; default "work"
+	Open       bool     // its handlers are not held; see args
+	Tokens     int      // default 64
+	Finish     time.Duration
+	StuckAfter time.Duration
+}
+
+// Intervals of all peers. From a peer's death until its jobs start elsewhere
+// there pass at most silentAfter, two leases if it led, and one beatEvery for
+// the chore. allowance is for what a busy machine adds: processes that are not
+// scheduled, and a race detector that makes each of them slower.
+const (
+	beatEvery   = 100 * time.Millisecond
+	silentAfter = 600 * time.Millisecond
+	lease       = 500 * time.Millisecond
+	allowance   = 600 * time.Millisecond
+)
+
+// args of all kinds. A handler waits for Work; without, until the test lets it
+// go. In an open peer nobody is held.
+type args struct {
+	Work time.Duration
+	// Stubborn handlers note the end of their context and go on.
+	Stubborn bool
+}
+
+// result is what a handler leaves as its job's result.
+type result struct {
+	Peer  string
+	PID   int
+	Epoch int64
+}
+
+// A line is one thing that a peer saw, told to the witness.
+type line struct {
+	Event event
+	Peer  string
+	PID   int
+	Job   string `json:",omitempty"`
+	Epoch int64  `json:",omitempty"`
+	Cause string `json:",omitempty"` // ended: of the context; exit: what Run returned; settle: the reason
+
+	Attempt int             `json:",omitempty"` // start
+	Outcome dianemo.Outcome `json:",omitempty"` // settle
+	Stale   bool            `json:",omitempty"` // settle
+	Silent  string          `json:",omitempty"` // reap: the peer from whom the job was taken
+	State   dianemo.State   `json:",omitempty"` // reap
+	Term    int64           `json:",omitempty"` // lead
+	Leading bool            `json:",omitempty"` // lead
+	IDs     []string        `json:",omitempty"` // exit: of a StuckError
+
+	At time.Time `json:"-"` // when the test read it
+}
+
+type event string
+
+const (
+	started  event = "start"  // a handler was called
+	ended    event = "ended"  // and saw its context end
+	returned event = "return" // and is about to return
+	settled  event = "settle"
+	reaped   event = "reap"
+	lead     event = "lead"
+	exited   event = "exit" // Run returned
+)
+
+// A worker is what runs in a peer process.
+type worker struct {
+	id      string
+	mu      sync.Mutex // guards the rest
+	witness *os.File
+	free    map[string]bool // jobs that are no longer held; "*" for all
+	freed   chan struct{}   // closed when free changes
+}
+
+func peerMain(encoded string) int {
+	var s settings
+	if err := json.Unmarshal([]byte(encoded), &s); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	w := &worker{witness: os.NewFile(3, "witness"), free: map[string]bool{"*": s.Open}, freed: make(chan struct{})}
+	// Short limits, so that a connection that is dead is noticed while a test lasts.
+	rdb := redis.NewClient(&redis.Options{Addr: s.Redis, DisableIdentity: true,
+		DialTimeout: 300 * time.Millisecond, ReadTimeout: 300 * time.Millisecond, WriteTimeout: 300 * time.Millisecond})
+	defer rdb.Close()
+	store := redisstore.New(rdb, redisstore.Options{Namespace: s.Namespace, Partitions: s.Partitions})
+	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: s.Tokens, BeatEvery: beatEvery, SilentAfter: silentAfter, Lease: lease,
+		Finish: s.Finish, StuckAfter: s.StuckAfter, Hooks: w.hooks(),
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	w.id = peer.ID()
+	for _, name := range s.Kinds {
+		// No kind gives up for other reasons than those that are tested.
+		kind := dianemo.NewKind[args](name, dianemo.Policy{RetryIn: dianemo.Every(time.Millisecond)})
+		if err := kind.Handle(peer, w.handle); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 2
+		}
+	}
+	go w.obey(os.Stdin)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	said := line{Event: exited}
+	if err := peer.Run(ctx); err != nil {
+		said.Cause = err.Error()
+		if stuck, ok := errors.AsType[*dianemo.StuckError](err); ok {
+			said.IDs = stuck.IDs
+		}
+	}
+	w.say(said)
+	return 0
+}
+
+// say tells the witness. A write of less than PIPE_BUF is atomic, whatever
+// becomes of this process.
+func (w *worker) say(l line) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l.Peer, l.PID = w.id, os.Getpid()
+	l.Cause = l.Cause[:min(len(l.Cause), 1000)]
+	b, err := json.Marshal(l)
+	if err == nil {
+		_, err = w.witness.Write(append(b, '\n'))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "panic: the witness can't be told:", err)
+	}
+}
+
+func (w *worker) hooks() *dianemo.Hooks {
+	return &dianemo.Hooks{
+		Settle: func(i dianemo.SettleInfo) {
+			w.say(line{Event: settled, Job: i.ID, Epoch: i.Epoch, Outcome: i.Outcome, Stale: i.Stale, Cause: i.Reason})
+		},
+		Reap: func(i dianemo.ReapInfo) { w.say(line{Event: reaped, Job: i.ID, Silent: i.Peer, State: i.State}) },
+		Lead: func(i dianemo.LeadInfo) { w.say(line{Event: lead, Term: i.Term, Leading: i.Leading}) },
+	}
+}
+
+// obey hears from the test which jobs to hold no longer.
+func (w *worker) obey(orders *os.File) {
+	in := bufio.NewScanner(orders)
+	for in.Scan() {
+		w.mu.Lock()
+		for _, id := range strings.Fields(in.Text()) {
+			w.free[id] = true
+		}
+		close(w.freed)
+		w.freed = make(chan struct{})
+		w.mu.Unlock()
+	}
+}
+
+func (w *worker) held(id string) (bool, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.free[id] && !w.free["*"], w.freed
+}
+
+func (w *worker) handle(ctx context.Context, job *dianemo.Job[args]) error {
+	w.say(line{Event: started, Job: job.ID, Epoch: job.Epoch, Attempt: job.Attempt})
+	if err := job.SetResult(result{w.id, os.Getpid(), job.Epoch}); err != nil {
+		return err
+	}
+	err := w.wait(ctx, job)
+	w.say(line{Event: returned, Job: job.ID, Epoch: job.Epoch})
+	return err
+}
+
+func (w *worker) wait(ctx context.Context, job *dianemo.Job[args]) error {
+	end := ctx.Done()
+	over := func() error {
+		end = nil
+		w.say(line{Event: ended, Job: job.ID, Epoch: job.Epoch, Cause: context.Cause(ctx).Error()})
+		if job.Args.Stubborn {
+			return nil
+		}
+		return ctx.Err()
+	}
+	if job.Args.Work > 0 {
+		timer := time.NewTimer(job.Args.Work)
+		defer timer.Stop()
+		for {
+			select {
+			case <-timer.C:
+				return nil
+			case <-end:
+				if err := over(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for {
+		held, freed := w.held(job.ID)
+		if !held {
+			return nil
+		}
+		select {
+		case <-freed:
+		case <-end:
+			if err := over(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (l line) is(e event, jobs ...string) bool {
+	return l.Event == e && (len(jobs) == 0 || slices.Contains(jobs, l.Job))
+}

@@ -1,0 +1,203 @@
+package dianemo_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+var errBoom = errors.New("boom")
+
+func TestWhatAHandlerReturnsDecides(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		policy  dianemo.Policy
+		options dianemo.Options
+		fn      func(ctx context.Context, job *dianemo.Job[Args]) error
+		state   dianemo.State
+		reason  string
+		in      time.Duration // from the end of the run until it is due again
+		attempt int
+		text    string // of the error
+	}{
+		{"nil", dianemo.Policy{}, dianemo.Options{}, returns(nil), dianemo.Succeeded, "", 0, 1, ""},
+
+		// The defaults of the priorities, and who may set them.
+		{"error at priority 1", dianemo.Policy{Priority: 1}, dianemo.Options{}, returns(errBoom), dianemo.Failed, "error", 0, 1, "boom"},
+		{"error at priority 2", dianemo.Policy{}, dianemo.Options{}, returns(errBoom), dianemo.Retrying, "error", 30 * time.Minute, 1, "boom"},
+		{"error at priority 9", dianemo.Policy{Priority: 9}, dianemo.Options{}, returns(errBoom), dianemo.Retrying, "error", 30 * time.Minute, 1, "boom"},
+		{"the job has another priority", dianemo.Policy{}, dianemo.Options{Priority: 1}, returns(errBoom), dianemo.Failed, "error", 0, 1, "boom"},
+		{"the kind allows retries", dianemo.Policy{Priority: 1, Retries: 1}, dianemo.Options{}, returns(errBoom), dianemo.Retrying, "error", 30 * time.Minute, 1, "boom"},
+		{"the kind allows none", dianemo.Policy{Retries: dianemo.None}, dianemo.Options{}, returns(errBoom), dianemo.Failed, "error", 0, 1, "boom"},
+		{"the job allows none", dianemo.Policy{Retries: 5}, dianemo.Options{Retries: dianemo.None}, returns(errBoom), dianemo.Failed, "error", 0, 1, "boom"},
+		{"the job allows some", dianemo.Policy{Retries: dianemo.None}, dianemo.Options{Retries: 1}, returns(errBoom), dianemo.Retrying, "error", 30 * time.Minute, 1, "boom"},
+		{"the kind has its own distance", dianemo.Policy{RetryIn: dianemo.Every(time.Hour)}, dianemo.Options{}, returns(errBoom), dianemo.Retrying, "error", time.Hour, 1, "boom"},
+		{"the kind's distance panics", dianemo.Policy{RetryIn: func(int, error) time.Duration { panic("no") }}, dianemo.Options{}, returns(errBoom),
+			dianemo.Retrying, "error", 30 * time.Minute, 1, "boom"},
+
+		{"retry in", dianemo.Policy{}, dianemo.Options{}, returns(dianemo.RetryIn(time.Minute, errBoom)), dianemo.Retrying, "error", time.Minute, 1, "boom"},
+		{"retry in, wrapped", dianemo.Policy{}, dianemo.Options{}, returns(fmt.Errorf("page 3: %w", dianemo.RetryIn(time.Minute, errBoom))),
+			dianemo.Retrying, "error", time.Minute, 1, "page 3: retry in 1m0s: boom"},
+		{"retry in, beyond the retries", dianemo.Policy{Priority: 1}, dianemo.Options{}, returns(dianemo.RetryIn(time.Minute, errBoom)),
+			dianemo.Retrying, "error", time.Minute, 1, "boom"},
+		{"snooze", dianemo.Policy{Priority: 1}, dianemo.Options{}, returns(dianemo.Snooze(time.Minute)), dianemo.Retrying, "snooze", time.Minute, 0, ""},
+		{"fail", dianemo.Policy{}, dianemo.Options{}, returns(dianemo.Fail(errBoom)), dianemo.Failed, "error", 0, 1, "boom"},
+
+		{"panic", dianemo.Policy{}, dianemo.Options{}, func(context.Context, *dianemo.Job[Args]) error { panic("ouch") },
+			dianemo.Retrying, "panic", 30 * time.Minute, 1, "panic: ouch\n"},
+		{"goexit", dianemo.Policy{Priority: 1}, dianemo.Options{}, func(context.Context, *dianemo.Job[Args]) error { runtime.Goexit(); return nil },
+			dianemo.Failed, "panic", 0, 1, "the handler called runtime.Goexit\n"},
+		{"timeout", dianemo.Policy{Priority: 1, Timeout: 10 * time.Millisecond}, dianemo.Options{}, untilEnd(dianemo.ErrTimeout),
+			dianemo.Failed, "timeout", 0, 1, "the job's timeout has passed"},
+		{"the job's own timeout", dianemo.Policy{Timeout: time.Hour}, dianemo.Options{Timeout: 10 * time.Millisecond}, untilEnd(dianemo.ErrTimeout),
+			dianemo.Retrying, "timeout", 30 * time.Minute, 1, "the job's timeout has passed"},
+		{"success after the timeout", dianemo.Policy{Timeout: time.Millisecond}, dianemo.Options{}, func(ctx context.Context, _ *dianemo.Job[Args]) error {
+			<-ctx.Done()
+			return nil
+		}, dianemo.Succeeded, "", 0, 1, ""},
+		{"a long error", dianemo.Policy{}, dianemo.Options{}, returns(errors.New(strings.Repeat("é", 4096))), dianemo.Retrying, "error", 30 * time.Minute, 1,
+			strings.Repeat("é", 2048)},
+	} {
+		t.Run(strings.ReplaceAll(row.name, " ", "_"), func(t *testing.T) {
+			onEach(t, func(t *testing.T, store dianemo.Store) {
+				var kind dianemo.Kind[Args]
+				peer := start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { kind = handle(t, p, "kind", row.policy, row.fn) })
+				id := enqueue(t, peer, kind, row.options)
+				settled := peer.next()
+				require.False(t, settled.Stale)
+				job := get(t, peer, id)
+				require.Equal(t, row.state, job.State)
+				require.Equal(t, row.reason, job.Reason)
+				require.Equal(t, row.attempt, job.Attempt)
+				require.Equal(t, 1, job.Runs)
+				if row.in > 0 {
+					require.WithinRange(t, job.Due, job.StartedAt.Add(row.in), job.StartedAt.Add(row.in+20*time.Second))
+				}
+				if row.text == "" {
+					require.Empty(t, job.Errors)
+					return
+				}
+				require.Len(t, job.Errors, 1)
+				require.Contains(t, job.Errors[0].Text, row.text)
+				require.LessOrEqual(t, len(job.Errors[0].Text), 4096)
+				require.Equal(t, peer.ID(), job.Errors[0].Peer)
+				require.Equal(t, settled.Epoch, job.Errors[0].Epoch)
+				if row.reason == "panic" {
+					require.Contains(t, job.Errors[0].Text, "outcome_test.go", "the stack leads to the handler")
+					require.NotContains(t, job.Errors[0].Text, "runtime/debug")
+				}
+			})
+		})
+	}
+}
+
+func returns(err error) func(context.Context, *dianemo.Job[Args]) error {
+	return func(context.Context, *dianemo.Job[Args]) error { return err }
+}
+
+// untilEnd returns the context's error once it has ended with that cause.
+func untilEnd(cause error) func(context.Context, *dianemo.Job[Args]) error {
+	return func(ctx context.Context, _ *dianemo.Job[Args]) error {
+		<-ctx.Done()
+		if context.Cause(ctx) != cause {
+			return fmt.Errorf("the cause was %w", context.Cause(ctx))
+		}
+		return ctx.Err()
+	}
+}
+
+// Three retries, half an hour apart, each within the grace; then the job has
+// failed. The store's clock is moved by the test.
+func TestPriorityTwoIsTriedFourTimes(t *testing.T) {
+	store := embeddedStore(t, 1)
+	var kind dianemo.Kind[Args]
+	peer := start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: 24 * time.Hour, Lease: 24 * time.Hour}, func(p *dianemo.Peer) {
+		kind = handle(t, p, "kind", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[Args]) error {
+			return fmt.Errorf("attempt %d", job.Attempt)
+		})
+	})
+	id := enqueue(t, peer, kind, dianemo.Options{})
+	for attempt := 1; attempt <= 4; attempt++ {
+		settled := peer.next()
+		require.Equal(t, fmt.Sprintf("attempt %d", attempt), settled.Error)
+		job := get(t, peer, id)
+		require.Len(t, job.Errors, attempt)
+		if attempt == 4 {
+			require.Equal(t, dianemo.Failed, job.State)
+			return
+		}
+		require.Equal(t, dianemo.Retrying, job.State)
+		store.Advance(30*time.Minute - 2*time.Second)
+		require.Equal(t, dianemo.Retrying, get(t, peer, id).State, "not before its time")
+		require.Empty(t, peer.settled)
+		store.Advance(2 * time.Second)
+	}
+}
+
+func TestErrorsOfTheLastTenAttemptsAreKept(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		var kind dianemo.Kind[Args]
+		peer := start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{Retries: 12, RetryIn: dianemo.Every(0)}, func(_ context.Context, job *dianemo.Job[Args]) error {
+				return fmt.Errorf("attempt %d", job.Attempt)
+			})
+		})
+		id := enqueue(t, peer, kind, dianemo.Options{})
+		for range 13 {
+			peer.next()
+		}
+		job := get(t, peer, id)
+		require.Equal(t, dianemo.Failed, job.State)
+		require.Equal(t, 13, job.Attempt)
+		require.Len(t, job.Errors, 10)
+		for i, e := range job.Errors {
+			require.Equal(t, fmt.Sprintf("attempt %d", i+4), e.Text)
+		}
+	})
+}
+
+func TestASnoozeCostsNoAttempt(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		var kind dianemo.Kind[Args]
+		runs := 0
+		peer := start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{Priority: 1}, func(_ context.Context, job *dianemo.Job[Args]) error {
+				if runs++; runs < 5 {
+					return dianemo.Snooze(time.Millisecond)
+				}
+				return job.SetResult(job.Attempt)
+			})
+		})
+		id := enqueue(t, peer, kind, dianemo.Options{})
+		for range 5 {
+			peer.next()
+		}
+		job := get(t, peer, id)
+		require.Equal(t, dianemo.Succeeded, job.State)
+		require.Equal(t, 5, job.Runs)
+		require.Equal(t, "1", string(job.Result))
+	})
+}
+
+func TestAttemptsAreDeadlinedToTheMillisecond(t *testing.T) {
+	store := embeddedStore(t, 1)
+	var kind dianemo.Kind[Args]
+	left := make(chan time.Duration, 1)
+	peer := start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
+		kind = handle(t, p, "kind", dianemo.Policy{Timeout: 12345 * time.Millisecond}, func(ctx context.Context, _ *dianemo.Job[Args]) error {
+			deadline, _ := ctx.Deadline()
+			left <- time.Until(deadline)
+			return nil
+		})
+	})
+	enqueue(t, peer, kind, dianemo.Options{})
+	require.InDelta(t, 12345, (<-left).Milliseconds(), 50)
+}
