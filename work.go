@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -156,12 +157,11 @@ func (part *partition) plan() (Claim, levels) {
 		return Claim{}, levels{}
 	}
 	grant, ok := p.ledger.ask(&part.place, need)
-	if !ok {
-		if look {
-			part.look.Store(true) // when it is called
-		}
+	if !ok && !look {
 		return Claim{}, levels{}
 	}
+	// Without a budget it only learns what there is, so that what becomes free
+	// goes to the most urgent.
 	return Claim{Limit: part.batch, Room: grant, Lanes: part.view.choose(due), From: part.page, BeatEvery: p.config.BeatEvery}, grant
 }
 
@@ -223,7 +223,8 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 		return
 	}
 	for _, l := range claim.Lanes {
-		if known := part.view.index[l.Lane]; known != nil && !known.due.IsZero() && !known.due.After(reply.Now) {
+		known := part.view.index[l.Lane]
+		if known != nil && !known.due.IsZero() && !known.due.After(reply.Now) && known.need() <= slices.Min(claim.Room[1:l.Priority+1]) {
 			known.stuck++
 		}
 	}

@@ -22,32 +22,24 @@ type backend struct {
 	clients []*redis.Client
 }
 
-func openBackend(ctx context.Context, address string) (*backend, error) {
-	if address == "" {
+func openBackend(ctx context.Context, given *redis.Options) (*backend, error) {
+	if given == nil {
 		server, err := embedded.New(redisstore.Options{})
 		if err != nil {
 			return nil, err
 		}
-		// A program with one peer would just use server as its store.
+		// Peers that share a process may share server itself, which is a Store.
 		return &backend{server: server, redis: redis.Options{Addr: server.Client().Options().Addr},
 			options: redisstore.Options{Plain: true}}, nil
 	}
-	b := &backend{options: redisstore.Options{Namespace: "quickstart-" + strings.ToLower(rand.Text())}}
-	if !strings.Contains(address, "://") {
-		address = "redis://" + address
-	}
-	options, err := redis.ParseURL(address)
-	if err != nil {
-		return nil, err
-	}
-	b.redis = *options
-	// Peers wait for a Redis that is away. Here it is more likely mistyped.
+	b := &backend{redis: *given, options: redisstore.Options{Namespace: "quickstart-" + strings.ToLower(rand.Text()[:8])}}
+	// A peer waits for a Redis that is away. Here it is more likely mistyped.
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	rdb, _ := b.connect()
 	if err := rdb.Ping(ctx).Err(); err != nil {
-		b.close()
-		return nil, fmt.Errorf("no Redis at %s: %w", options.Addr, err)
+		_ = rdb.Close()
+		return nil, fmt.Errorf("no Redis at %s: %w", given.Addr, err)
 	}
 	return b, nil
 }
@@ -100,3 +92,9 @@ func (b *backend) deleteKeys() error {
 	}
 	return keys.Err()
 }
+
+// silent keeps go-redis from writing across the progress line. What it would say
+// comes back as errors too.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}

@@ -15,12 +15,12 @@ import (
 	"github.com/dianemo/dianemo"
 )
 
-// Each peer carries 10 tokens' worth of jobs at a time. Only priority 1 may use
-// the last two.
+// Each peer carries 20 tokens' worth of jobs at a time. Only priority 1 may use
+// the last four.
 const (
 	peers   = 3
-	tokens  = 10
-	reserve = 2
+	tokens  = 20
+	reserve = 4
 )
 
 // A fleet is the peers, and a client to enqueue and to read with.
@@ -28,7 +28,6 @@ type fleet struct {
 	backend *backend
 	client  *dianemo.Client
 	members []*member
-	finish  time.Duration // what running jobs are given at a shutdown
 
 	running sync.WaitGroup
 	mu      sync.Mutex
@@ -56,13 +55,15 @@ func newFleet(ctx context.Context, s settings, report *report, kill *kill, logge
 	config := dianemo.Config{
 		Tokens:  tokens,
 		Reserve: map[int]int{1: reserve},
-		Finish:  2 * time.Second, // what Ctrl-C leaves running jobs
-		Logger:  logger,
+		// After Ctrl-C: what running jobs are given to finish, and then to return.
+		Finish:     2 * time.Second,
+		StuckAfter: 2 * time.Second,
+		Logger:     logger,
 	}
 	if s.kill {
 		kill.hasten(&config)
 	}
-	f := &fleet{backend: backend, finish: max(config.Finish, 0)}
+	f := &fleet{backend: backend}
 	_, store := backend.connect()
 	if f.client, err = dianemo.NewClient(store, dianemo.ClientConfig{Logger: logger}); err != nil {
 		f.close()
@@ -71,7 +72,10 @@ func newFleet(ctx context.Context, s settings, report *report, kill *kill, logge
 	for n := 1; n <= peers; n++ {
 		m := &member{number: n}
 		config.Hooks = &dianemo.Hooks{
-			Claim:  func(dianemo.ClaimInfo) { kill.claimed(m) },
+			Claim: func(c dianemo.ClaimInfo) {
+				m.charge(c.Weight)
+				kill.claimed(m)
+			},
 			Settle: report.settled,
 			Miss:   report.missed,
 			Reap: func(r dianemo.ReapInfo) {
@@ -96,23 +100,19 @@ func (m *member) join(backend *backend, config dianemo.Config) (err error) {
 		return err
 	}
 	return Digest.Handle(m.peer, func(ctx context.Context, job *dianemo.Job[File]) error {
-		defer m.carry(job.Weight)()
+		defer m.charge(-job.Weight)
 		return digest(ctx, job)
 	})
 }
 
-// carry counts the tokens in use while a handler runs. The hooks for claim and
-// settle would not do: tokens are free when the handler returns, and by the time
-// the store has taken its outcome in the next job may have begun.
-func (m *member) carry(weight int) (done func()) {
-	add := func(n int) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.inUse += n
-		m.peak = max(m.peak, m.inUse)
-	}
-	add(weight)
-	return func() { add(-weight) }
+// charge counts the tokens in use. A job is charged from its claim until its
+// handler has returned. That is before it is settled, so the hook for settle
+// would be late: the next job may have its tokens by then.
+func (m *member) charge(weight int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.inUse += weight
+	m.peak = max(m.peak, m.inUse)
 }
 
 // start lets the peers run until ctx ends. When one fails, it calls giveUp.

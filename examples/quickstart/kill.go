@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"strconv"
+	"fmt"
 	"sync"
 	"time"
 
@@ -79,7 +79,7 @@ func (k *kill) print(fleet *fleet, screen *screen) {
 		screen.print("Nothing was taken from it yet.") // Ctrl-C came first
 		return
 	}
-	screen.print("It held %d. After %.1f s peer %d, the leader, took them from it, and they were run again:",
+	screen.print("Jobs that it held: %d. After %.1f s peer %d, the leader, took them from it, to be run again:",
 		len(k.taken), k.after.Seconds(), k.by.number)
 	for _, taken := range k.taken {
 		job, err := fleet.client.Get(context.Background(), taken.ID)
@@ -91,11 +91,11 @@ func (k *kill) print(fleet *fleet, screen *screen) {
 			screen.print("  %v", err)
 			continue
 		}
-		where := ""
-		if m := fleet.byID(job.Peer); m != nil {
-			where = " on peer " + strconv.Itoa(m.number)
+		by := ""
+		if m := fleet.byID(job.Peer); m != nil && m != k.victim {
+			by = fmt.Sprintf("on peer %d", m.number)
 		}
-		screen.print("  %-12s%s  %s", job.State, where, printable(string(args.Path)))
+		screen.print("  %-12s %-10s %s", job.State, by, printable(string(args.Path)))
 	}
 	screen.print("(Hashing twice does no harm, so the kind says Reruns: 3. By default a job of priority 1\n" +
 		"that is lost with its peer ends unreachable, because it is never started twice.)")

@@ -21,6 +21,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Exit statuses.
@@ -34,6 +36,7 @@ const (
 func main() {
 	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt)
 	context.AfterFunc(ctx, restore) // the first Ctrl-C ends ctx, a second one kills
+	redis.SetLogger(silent{})
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -47,90 +50,80 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return badUsage
 	}
 	screen := newScreen(stdout, stderr)
-	status, err := quickstart(ctx, settings, screen)
-	if err != nil {
+	succeeded, err := quickstart(ctx, settings, screen)
+	if err != nil && !errors.Is(err, context.Canceled) {
 		screen.complain("quickstart: %v", err)
 	}
-	return status
+	switch {
+	case ctx.Err() != nil:
+		return interrupted
+	case err != nil || !succeeded:
+		return someDidNot
+	}
+	return allSucceeded
 }
 
-func quickstart(ctx context.Context, s settings, screen *screen) (int, error) {
+// quickstart reports whether every file was dealt with.
+func quickstart(ctx context.Context, s settings, screen *screen) (bool, error) {
 	sums, err := openSums(s.sums) // now, not after all the work
 	if err != nil {
-		return someDidNot, err
+		return false, err
 	}
 	defer sums.Close()
 	files, unread, err := find(ctx, s.dir, sums)
-	switch {
-	case ctx.Err() != nil:
-		return interrupted, nil
-	case err != nil:
-		return someDidNot, err
+	if err != nil {
+		return false, err
 	}
 	for _, err := range unread {
 		screen.complain("quickstart: passed over: %v", err)
 	}
 	if len(files) == 0 {
 		screen.print("No regular files under %s: nothing to do.", printable(s.dir))
-	} else if status, err := process(ctx, s, files, sums, screen); status != allSucceeded || err != nil {
-		return status, err
+		return len(unread) == 0, nil
 	}
-	if len(unread) > 0 {
-		return someDidNot, nil
-	}
-	return allSucceeded, nil
+	succeeded, err := process(ctx, s, files, sums, screen)
+	return succeeded && len(unread) == 0, err
 }
 
 // process is the program: it starts the peers, enqueues the jobs, waits until
 // all have ended, and says what came of them.
-func process(ctx context.Context, s settings, files []file, sums *os.File, screen *screen) (int, error) {
+func process(ctx context.Context, s settings, files []file, sums *os.File, screen *screen) (succeeded bool, err error) {
 	report := newReport(files)
 	kill := newKill(s.kill, len(files))
-	fleet, err := newFleet(ctx, s, report, kill, slog.New(slog.NewTextHandler(screen, &slog.HandlerOptions{Level: s.logs})))
+	logger := slog.New(slog.NewTextHandler(screen, &slog.HandlerOptions{Level: s.logs}))
+	fleet, err := newFleet(ctx, s, report, kill, logger)
 	if err != nil {
-		return someDidNot, err
+		return false, err
 	}
-	defer func() {
-		if err := fleet.close(); err != nil {
-			screen.complain("quickstart: %v", err)
-		}
-	}()
+	defer func() { err = errors.Join(err, fleet.close()) }()
 	screen.print("%d files, %s, for %d peers of %d tokens, %d of them kept for priority 1; store: %s.",
 		report.files, size(report.bytes), peers, tokens, reserve, fleet.backend)
 
-	work, finish := context.WithCancel(ctx)
-	fleet.start(work, finish)
+	work, stop := context.WithCancel(ctx)
+	defer stop()
+	fleet.start(work, stop)
 	report.read(fleet.client)
 	stopShowing := screen.follow(func() string { return report.line() + fleet.line() })
 
-	// Every file at once: EnqueueMany sends them in pieces of a size that Redis
-	// digests. What it has accepted is safe with the store.
-	_, err = fleet.client.EnqueueMany(work, requests(files)...)
-	if work.Err() != nil {
-		err = nil // what kept it is told elsewhere
-	} else if err != nil {
-		finish()
+	// All at once: EnqueueMany sends them in pieces that Redis digests. When it
+	// returns nil, the store has every job.
+	if _, err = fleet.client.EnqueueMany(work, requests(files)...); err != nil {
+		stop()
 	}
 	select {
 	case <-report.done:
 	case <-work.Done(): // Ctrl-C, or something went wrong
 	}
 	if ctx.Err() != nil {
-		screen.print("Interrupted: running jobs have %v to finish. Ctrl-C again stops at once.", fleet.finish)
+		screen.print("Interrupted: the peers shut down. Ctrl-C again stops at once.")
+		err = nil // it kept EnqueueMany from going on
 	}
-	finish()
+	stop()
 	err = errors.Join(err, fleet.wait()) // from here on no hook is called
 	report.close()
 	stopShowing()
 
 	kill.print(fleet, screen)
-	complete := report.print(fleet, screen)
-	err = errors.Join(err, writeSums(sums, report.sums))
-	switch {
-	case ctx.Err() != nil:
-		return interrupted, err
-	case err != nil || !complete:
-		return someDidNot, err
-	}
-	return allSucceeded, nil
+	succeeded = report.print(fleet, screen)
+	return succeeded, errors.Join(err, writeSums(sums, report.sums))
 }

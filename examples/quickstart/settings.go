@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // settings are what the command line says.
 type settings struct {
 	dir   string
-	redis string
+	redis *redis.Options // nil: embedded
 	sums  string
 	kill  bool
 	logs  slog.Level
@@ -31,9 +33,10 @@ skipped.
 func parse(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	var verbose bool
+	var address string
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors are printed once, by run
-	flags.StringVar(&s.redis, "redis", "", "keep the jobs in the Redis at this `address`, host:port or redis://…, in a\n"+
+	flags.StringVar(&address, "redis", "", "keep the jobs in the Redis at this `address`, host:port or redis://…, in a\n"+
 		"namespace that is deleted at the end (default: an embedded one)")
 	flags.StringVar(&s.sums, "sums", "", "write the SHA-256 sums to this `file`, for sha256sum -c")
 	flags.BoolVar(&s.kill, "kill", false, "cut one peer off half-way, as if its process had died")
@@ -54,6 +57,14 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		s.logs = slog.LevelError // the warnings would be about what -kill does, and says itself
 	default:
 		s.logs = slog.LevelWarn
+	}
+	if address != "" {
+		if !strings.Contains(address, "://") {
+			address = "redis://" + address
+		}
+		if s.redis, err = redis.ParseURL(address); err != nil {
+			return s, fmt.Errorf("-redis: %w", err)
+		}
 	}
 	s.dir = "."
 	switch {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -148,6 +147,27 @@ func (f *fleet) await(n int, what string, fits func(line) bool) []line {
 	}
 }
 
+// quiet checks that the witness sees nothing of the kind for that long.
+func (f *fleet) quiet(span time.Duration, what string, fits func(line) bool) {
+	f.t.Helper()
+	timer := time.NewTimer(span)
+	defer timer.Stop()
+	before := len(f.seen(fits))
+	for {
+		f.mu.Lock()
+		news := f.news
+		f.mu.Unlock()
+		if lines := f.seen(fits); len(lines) > before {
+			f.t.Fatalf("the witness saw %s: %+v", what, lines[before:])
+		}
+		select {
+		case <-news:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
 // eventually waits for what can only be asked for.
 func (f *fleet) eventually(what string, ok func() bool) {
 	f.t.Helper()
@@ -262,7 +282,8 @@ func (p *peer) pause() {
 	}
 }
 
-// release lets go the handlers of these jobs in this peer; of all without ids.
+// release lets go this peer's handlers of these jobs, or runs; without any, all
+// of them, now and later.
 func (p *peer) release(ids ...string) {
 	p.f.t.Helper()
 	if len(ids) == 0 {
@@ -416,5 +437,3 @@ func (l *log) String() string {
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
-
-var _ = regexp.MustCompile

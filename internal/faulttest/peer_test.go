@@ -123,7 +123,7 @@ type worker struct {
 	id      string
 	mu      sync.Mutex // guards the rest
 	witness *os.File
-	free    map[string]bool // jobs that are no longer held; "*" for all
+	free    map[string]bool // what is held no longer: jobs, runs as job:epoch, or * for all
 	freed   chan struct{}   // closed when free changes
 }
 
@@ -161,7 +161,8 @@ func peerMain(encoded string) int {
 	said := line{Event: exited}
 	if err := peer.Run(ctx); err != nil {
 		said.Cause = err.Error()
-		if stuck, ok := errors.AsType[*dianemo.StuckError](err); ok {
+		var stuck *dianemo.StuckError
+		if errors.As(err, &stuck) {
 			said.IDs = stuck.IDs
 		}
 	}
@@ -195,7 +196,7 @@ func (w *worker) hooks() *dianemo.Hooks {
 	}
 }
 
-// obey hears from the test which jobs to hold no longer.
+// obey hears from the test what to hold no longer.
 func (w *worker) obey(orders *os.File) {
 	in := bufio.NewScanner(orders)
 	for in.Scan() {
@@ -209,11 +210,13 @@ func (w *worker) obey(orders *os.File) {
 	}
 }
 
-func (w *worker) held(id string) (bool, <-chan struct{}) {
+func (w *worker) held(job *dianemo.Job[args]) (bool, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !w.free[id] && !w.free["*"], w.freed
+	return !w.free[job.ID] && !w.free[runName(job.ID, job.Epoch)] && !w.free["*"], w.freed
 }
+
+func runName(id string, epoch int64) string { return fmt.Sprintf("%s:%d", id, epoch) }
 
 func (w *worker) handle(ctx context.Context, job *dianemo.Job[args]) error {
 	w.say(line{Event: started, Job: job.ID, Epoch: job.Epoch, Attempt: job.Attempt})
@@ -250,7 +253,7 @@ func (w *worker) wait(ctx context.Context, job *dianemo.Job[args]) error {
 		}
 	}
 	for {
-		held, freed := w.held(job.ID)
+		held, freed := w.held(job)
 		if !held {
 			return nil
 		}

@@ -1,0 +1,96 @@
+//go:build linux
+
+package faulttest
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+// takeover is how long after a peer's death its jobs have started elsewhere.
+const takeover = silentAfter + 2*lease + beatEvery
+
+func TestAKilledPeersJobsAreFinishedByOthersInTimeOrEndUnreachable(t *testing.T) {
+	for _, victimLeads := range []bool{true, false} {
+		t.Run(fmt.Sprintf("leader=%v", victimLeads), func(t *testing.T) {
+			f := assemble(t, server, 4)
+			if !victimLeads {
+				f.awaitLeader(f.start(settings{Kinds: []string{"other"}}))
+			}
+			victim := f.start(settings{})
+			if victimLeads {
+				f.awaitLeader(victim)
+			}
+			patient := f.enqueue(20, "work", args{}, dianemo.Options{})
+			once := f.enqueue(8, "work", args{}, urgent)
+			first := f.awaitStarts(victim, concat(patient, once)...)
+			rescuers := []*peer{f.start(settings{Open: true}), f.start(settings{Open: true})}
+
+			killed := time.Now()
+			victim.kill()
+			second := f.await(len(patient), "the jobs start again", func(l line) bool { return l.is(started, patient...) && l.PID != victim.pid })
+			slowest := time.Duration(0)
+			for _, l := range second {
+				slowest = max(slowest, l.At.Sub(killed))
+				require.Equal(t, 2, l.Attempt)
+				require.Contains(t, []int{rescuers[0].pid, rescuers[1].pid}, l.PID)
+			}
+			t.Logf("taken over %v after the kill; the promise is %v", slowest.Round(time.Millisecond), takeover)
+			require.Less(t, slowest, takeover+allowance)
+
+			f.awaitState(dianemo.Succeeded, patient...)
+			for _, l := range second {
+				f.hasResultOf(l)
+			}
+			f.awaitState(dianemo.Unreachable, once...)
+			require.Len(t, f.starts(nil, once...), len(once), "jobs without reruns were started more than once")
+			require.Len(t, f.starts(nil, patient...), 2*len(patient))
+			for _, id := range once {
+				job := f.get(id)
+				require.Equal(t, "silent", job.Reason)
+				require.Equal(t, victim.id, job.Peer)
+			}
+			require.Len(t, first, len(patient)+len(once))
+		})
+	}
+}
+
+func TestAfterTheLeadersDeathAnotherLeadsWithinTwoLeasesUnderAHigherTerm(t *testing.T) {
+	f := assemble(t, server, 2)
+	leader := f.start(settings{})
+	term := f.awaitLeader(leader).Term
+	for range 3 {
+		f.start(settings{})
+	}
+	for range 3 {
+		killed := time.Now()
+		leader.kill()
+		next := f.await(1, "another lead", func(l line) bool { return l.Event == lead && l.Leading && l.Term > term })
+		require.Len(t, next, 1)
+		took := next[0].At.Sub(killed)
+		t.Logf("term %d began %v after the kill; the promise is %v", next[0].Term, took.Round(time.Millisecond), 2*lease)
+		require.Less(t, took, 2*lease+allowance)
+		require.NotEqual(t, leader.pid, next[0].PID)
+		term = next[0].Term
+		for _, p := range f.peers {
+			if p.pid == next[0].PID {
+				leader = p
+			}
+		}
+		f.eventually("the lease says so", func() bool {
+			peer, held := f.leader()
+			return peer == leader.id && held == strconv.FormatInt(term, 10)
+		})
+	}
+	terms := map[int64]bool{}
+	for _, l := range f.seen(func(l line) bool { return l.Event == lead && l.Leading }) {
+		require.False(t, terms[l.Term], "term %d was led twice", l.Term)
+		terms[l.Term] = true
+	}
+}
