@@ -238,6 +238,8 @@ type outbox struct {
 	queue     []*parcel
 	sending   bool
 	number    uint64 // of the last call; only the sender uses it
+	wakes     int    // wake-ups asked for
+	waking    bool   // one is being sent
 }
 
 func (c *Client) post(p *parcel) {
@@ -335,18 +337,36 @@ func (c *Client) deliver(box *outbox, batch []*parcel) {
 		rest = rest[len(p.records):]
 	}
 	if err == nil && reply.Wake {
-		c.wake(c.ctx, box.partition)
+		c.wake(box.partition)
 	}
 }
 
-// wake tells the fleet that there is work. It is best effort, after the write:
-// a lost wake-up costs a tick, never a job.
-func (c *Client) wake(ctx context.Context, partition int) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if err := c.store.Wake(ctx, partition); err != nil {
-		c.logger.Debug("a wake-up was not sent; the tick will do", "partition", partition, "err", err)
+// wake tells the fleet that there is work: best effort, after the write, and
+// without anyone waiting for it. A lost wake-up costs a tick, never a job.
+func (c *Client) wake(partition int) {
+	box := (*c.boxes.Load())[partition]
+	box.mu.Lock()
+	defer box.mu.Unlock()
+	box.wakes++
+	if box.waking {
+		return // whoever sends one now sends another afterwards
 	}
+	box.waking = true
+	c.sends.Go(func() {
+		for sent := 0; ; {
+			box.mu.Lock()
+			if box.wakes == sent {
+				box.waking = false
+				box.mu.Unlock()
+				return
+			}
+			sent = box.wakes
+			box.mu.Unlock()
+			if err := c.store.Wake(c.ctx, partition); err != nil {
+				c.logger.Debug("a wake-up was not sent; the tick will do", "partition", partition, "err", err)
+			}
+		}
+	})
 }
 
 // awaited reports whether anybody waits for one of these parcels.

@@ -126,7 +126,7 @@ func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
 			p.hooks.Reap(ReapInfo{job.ID, reply.Peer, job.State})
 		}
 		if reply.Wake {
-			p.wake(ctx, partition)
+			p.wake(partition)
 		}
 		return reply.More, err
 	})

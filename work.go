@@ -101,7 +101,7 @@ func (part *partition) turns(ctx, base context.Context) {
 		part.settled(settle, reply.Stale)
 		if reply.Wake {
 			part.look.Store(true)
-			part.peer.wake(ctx, part.number)
+			part.peer.wake(part.number)
 		}
 		if claim.Limit > 0 {
 			part.learn(claim, reply)

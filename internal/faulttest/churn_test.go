@@ -5,63 +5,100 @@ package faulttest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/redistest"
 )
 
 func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe(t *testing.T) {
-	for _, partitions := range []int{1, 8} {
-		t.Run(fmt.Sprintf("partitions=%d", partitions), func(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		partitions int
+		lossy      bool // every tenth reply of Redis is lost
+		pauses     bool // every other victim is stopped for a while, not killed
+	}{
+		{"1 partition", 1, false, false},
+		{"8 partitions", 8, false, false},
+		{"8 partitions, replies lost, peers paused", 8, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			const (
-				jobs     = 200
-				lasts    = 5 * time.Second
-				killing  = 300 * time.Millisecond
-				deadLine = 20 * time.Second
+				jobs   = 200
+				lasts  = 5 * time.Second
+				strike = 300 * time.Millisecond
 			)
-			seed := uint64(partitions)
+			seed := uint64(len(c.name))
 			dice := rand.New(rand.NewPCG(seed, 1))
-			f := assemble(t, server, partitions)
+			f := assemble(t, server, c.partitions)
 			var alive []*peer
-			join := func() { alive = append(alive, f.launch(settings{Tokens: 6})) }
+			join := func() {
+				s := settings{Tokens: 6}
+				if c.lossy {
+					proxy := redistest.StartProxy(t, server.Addr())
+					proxy.DropEvery(10)
+					s.Redis = proxy.Addr()
+				}
+				alive = append(alive, f.launch(s))
+			}
 			for range 4 {
 				join()
 			}
 
 			var patient, once []string
-			killed := map[int]bool{}
+			victims := map[int]bool{}
+			var asleep sync.WaitGroup
 			end := time.NewTimer(lasts)
 			defer end.Stop()
-			kills := time.NewTicker(killing)
-			defer kills.Stop()
+			strikes := time.NewTicker(strike)
+			defer strikes.Stop()
 			come := time.NewTicker(lasts / jobs * 9 / 10)
 			defer come.Stop()
-			for busy := true; busy; {
+			enqueue := func() {
+				work := args{Work: time.Duration(20+dice.IntN(280)) * time.Millisecond}
+				switch n := len(patient) + len(once); {
+				case n == jobs:
+				case n%4 == 0:
+					once = append(once, f.enqueue(1, "work", work, urgent)...)
+				default:
+					patient = append(patient, f.enqueue(1, "work", work, dianemo.Options{Reruns: 100})...)
+				}
+			}
+			for struck, busy := 0, true; busy; {
 				select {
 				case <-come.C:
-					work := args{Work: time.Duration(20+dice.IntN(280)) * time.Millisecond}
-					switch n := len(patient) + len(once); {
-					case n == jobs:
-					case n%4 == 0:
-						once = append(once, f.enqueue(1, "work", work, urgent)...)
-					default:
-						patient = append(patient, f.enqueue(1, "work", work, dianemo.Options{Reruns: 100})...)
-					}
-				case <-kills.C:
+					enqueue()
+				case <-strikes.C:
 					i := dice.IntN(len(alive))
-					killed[alive[i].pid] = true
-					alive[i].kill()
-					alive = append(alive[:i], alive[i+1:]...)
+					victim := alive[i]
+					victims[victim.pid] = true
+					if struck++; c.pauses && struck%2 == 0 {
+						victim.pause()
+						asleep.Add(1)
+						time.AfterFunc(2*silentAfter, func() {
+							victim.signal(syscall.SIGCONT)
+							asleep.Done()
+						})
+						continue
+					}
+					victim.kill()
+					alive = slices.Delete(alive, i, i+1)
 					join()
 				case <-end.C:
 					busy = false
 				}
 			}
-			require.Equal(t, jobs, len(patient)+len(once))
+			for len(patient)+len(once) < jobs { // those for which a busy machine left no time
+				enqueue()
+			}
+			asleep.Wait()
 
 			begin := time.Now()
 			counts := map[string]int64{}
@@ -70,22 +107,23 @@ func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe(t *testing.T) {
 				require.NoError(t, err)
 				clear(counts)
 				open := int64(0)
-				for _, c := range all {
-					counts[fmt.Sprintf("%s at %d", c.State, c.Priority)] += c.Jobs
-					if !c.State.Finished() {
-						open += c.Jobs
+				for _, n := range all {
+					counts[fmt.Sprintf("%s at %d", n.State, n.Priority)] += n.Jobs
+					if !n.State.Finished() {
+						open += n.Jobs
 					}
 				}
 				return open == 0
 			})
-			t.Logf("seed %d: %d kills; all ended %v after the last; %v", seed, len(killed), time.Since(begin).Round(time.Millisecond), counts)
+			t.Logf("seed %d: %d victims; all ended %v after the last; %v", seed, len(victims), time.Since(begin).Round(time.Millisecond), counts)
 
 			pids := map[string]int{}
 			for _, l := range f.seen(func(line) bool { return true }) {
 				pids[l.Peer] = l.PID
 			}
 			for _, l := range f.seen(func(l line) bool { return l.Event == reaped }) {
-				require.True(t, pids[l.Silent] == 0 || killed[pids[l.Silent]], "a living peer was taken for silent: %+v", l)
+				// A victim may have claimed something and died before it said a word.
+				require.True(t, pids[l.Silent] == 0 || victims[pids[l.Silent]], "a living peer was taken for silent: %+v", l)
 			}
 			unreachable := int64(0)
 			for _, id := range once {
@@ -93,7 +131,7 @@ func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe(t *testing.T) {
 				require.LessOrEqual(t, len(starts), 1, "job %s may be started once: %+v", id, starts)
 				if job := f.get(id); job.State == dianemo.Unreachable {
 					unreachable++
-					require.True(t, len(starts) == 0 || killed[starts[0].PID], "job %s: its peer lives", id)
+					require.True(t, len(starts) == 0 || victims[starts[0].PID], "job %s: its peer lives", id)
 				} else {
 					require.Len(t, starts, 1)
 					f.hasResultOf(starts[0])
@@ -104,20 +142,24 @@ func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe(t *testing.T) {
 				want["unreachable at 1"] = unreachable
 			}
 			require.Equal(t, want, counts)
+
 			again := 0
 			for _, id := range patient {
 				starts := f.starts(nil, id)
 				require.NotEmpty(t, starts)
+				byEpoch := slices.SortedFunc(slices.Values(starts), func(a, b line) int { return int(a.Epoch - b.Epoch) })
 				for i := 1; i < len(starts); i++ {
-					require.Greater(t, starts[i].Epoch, starts[i-1].Epoch, "epochs of job %s: %+v", id, starts)
+					require.Greater(t, byEpoch[i].Epoch, byEpoch[i-1].Epoch, "two runs of job %s under one epoch: %+v", id, starts)
+				}
+				if !c.pauses { // a peer may be stopped between a claim and a start
+					require.Equal(t, byEpoch, starts, "epochs of job %s in the order of its starts", id)
 				}
 				again += len(starts) - 1
-				job := f.get(id)
-				require.GreaterOrEqual(t, job.Runs, len(starts))
-				f.hasResultOf(starts[len(starts)-1])
+				require.GreaterOrEqual(t, f.get(id).Runs, len(starts))
+				f.hasResultOf(byEpoch[len(starts)-1])
 			}
 			t.Logf("%d runs were repeated", again)
-			require.Positive(t, again, "the test killed nothing that mattered")
+			require.Positive(t, again, "the test hit nothing that mattered")
 			accepted := map[string]bool{}
 			for _, l := range f.seen(func(l line) bool { return l.Event == settled && !l.Stale }) {
 				require.False(t, accepted[l.Job], "job %s ended twice", l.Job)

@@ -4,8 +4,10 @@ package faulttest
 
 import (
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,6 +16,7 @@ import (
 )
 
 func TestAPausedLeaderWakesAndItsLateResultsAreRefused(t *testing.T) {
+	t.Parallel()
 	f := assemble(t, server, 4)
 	sleeper := f.start(settings{})
 	term := f.awaitLeader(sleeper).Term
@@ -74,22 +77,46 @@ func TestAPausedLeaderWakesAndItsLateResultsAreRefused(t *testing.T) {
 	f.awaitState(dianemo.Succeeded, more...)
 }
 
-func TestAPeerThatRunsAnewWhatItHasLostKeepsTheTwoRunsApart(t *testing.T) {
-	f := assemble(t, server, 1)
+func TestAPauseShorterThanTheLimitOfSilenceCostsNothing(t *testing.T) {
+	t.Parallel()
+	f := assemble(t, server, 4)
 	f.awaitLeader(f.start(settings{Kinds: []string{"other"}}))
-	proxy := redistest.StartProxy(t, server.Addr())
-	p := f.start(settings{Redis: proxy.Addr()})
-	id := f.enqueue(1, "work", args{Stubborn: true}, dianemo.Options{})[0]
-	first := f.awaitStarts(p, id)[0]
+	p := f.start(settings{})
+	ids := concat(f.enqueue(6, "work", args{}, dianemo.Options{}), f.enqueue(6, "work", args{}, urgent))
+	f.awaitStarts(p, ids...)
+	f.start(settings{Open: true})
+	p.pause()
+	time.Sleep(silentAfter / 3) // how long it lasts is what is tested
+	p.signal(syscall.SIGCONT)
+	f.quiet(takeover, "a loss", func(l line) bool { return l.is(reaped) || l.is(ended) })
+	p.release()
+	f.awaitState(dianemo.Succeeded, ids...)
+	f.ranOnce(p, ids...)
+}
 
+// reunite makes a peer lose a job and, since nobody else handles it, start it
+// again beside the first run.
+func reunite(t *testing.T, s settings) (f *fleet, p *peer, proxy *redistest.Proxy, first, second line) {
+	f = assemble(t, server, 1)
+	f.awaitLeader(f.start(settings{Kinds: []string{"other"}}))
+	proxy = redistest.StartProxy(t, server.Addr())
+	s.Redis = proxy.Addr()
+	p = f.start(s)
+	id := f.enqueue(1, "work", args{Stubborn: true}, dianemo.Options{})[0]
+	first = f.awaitStarts(p, id)[0]
 	proxy.Refuse(true)
 	f.await(1, "the job is taken from the peer", func(l line) bool { return l.is(reaped, id) })
 	proxy.Refuse(false)
-	// Nobody else handles it, so the same peer starts it again, beside the first run.
-	second := f.await(2, "the job starts again", func(l line) bool { return l.is(started, id) })[1]
+	second = f.await(2, "the job starts again", func(l line) bool { return l.is(started, id) })[1]
 	require.Equal(t, p.pid, second.PID)
 	require.Greater(t, second.Epoch, first.Epoch)
+	return f, p, proxy, first, second
+}
 
+func TestAPeerThatStartsAgainWhatItHasLostKeepsTheSecondRunWhenTheFirstReturns(t *testing.T) {
+	t.Parallel()
+	f, p, _, first, second := reunite(t, settings{})
+	id := first.Job
 	p.release(runName(id, first.Epoch))
 	late := f.await(1, "the late result is answered", func(l line) bool { return l.is(settled, id) })[0]
 	require.True(t, late.Stale)
@@ -102,4 +129,34 @@ func TestAPeerThatRunsAnewWhatItHasLostKeepsTheTwoRunsApart(t *testing.T) {
 	f.awaitState(dianemo.Succeeded, id)
 	f.hasResultOf(second)
 	require.Len(t, f.starts(nil, id), 2)
+}
+
+func TestAPeerThatStartsAgainWhatItHasLostWaitsForTheFirstRunAtItsEnd(t *testing.T) {
+	t.Parallel()
+	f, p, _, first, second := reunite(t, settings{Finish: 100 * time.Millisecond, StuckAfter: 200 * time.Millisecond})
+	id := first.Job
+	p.release(runName(id, second.Epoch))
+	f.awaitState(dianemo.Succeeded, id)
+	f.hasResultOf(second)
+	p.signal(syscall.SIGTERM)
+	require.Equal(t, []string{id}, p.exit().IDs, "the first run's handler has not returned")
+}
+
+func TestOfTwoRunsOfAJobThatEndTogetherOnlyTheLostOneIsCalledStale(t *testing.T) {
+	t.Parallel()
+	f, p, proxy, first, second := reunite(t, settings{})
+	id := first.Job
+	// A short cut keeps a turn under way, so that both go with the next.
+	const away = "the store does not answer"
+	before := strings.Count(p.stderr.String(), away)
+	proxy.Refuse(true)
+	f.eventually("a turn is under way", func() bool { return strings.Count(p.stderr.String(), away) > before })
+	p.release(id)
+	f.await(2, "both return", func(l line) bool { return l.is(returned, id) })
+	proxy.Refuse(false)
+	for _, l := range f.await(2, "both are answered", func(l line) bool { return l.is(settled, id) }) {
+		require.Equal(t, l.Epoch == first.Epoch, l.Stale, "%+v", l)
+	}
+	f.awaitState(dianemo.Succeeded, id)
+	f.hasResultOf(second)
 }

@@ -70,6 +70,9 @@ const (
 	allowance   = 600 * time.Millisecond
 )
 
+// redisTimeout is short, so that a dead connection is noticed while a test lasts.
+const redisTimeout = 300 * time.Millisecond
+
 // args of all kinds. A handler waits for Work; without, until the test lets it
 // go. In an open peer nobody is held.
 type args struct {
@@ -134,9 +137,8 @@ func peerMain(encoded string) int {
 		return 2
 	}
 	w := &worker{witness: os.NewFile(3, "witness"), free: map[string]bool{"*": s.Open}, freed: make(chan struct{})}
-	// Short limits, so that a connection that is dead is noticed while a test lasts.
 	rdb := redis.NewClient(&redis.Options{Addr: s.Redis, DisableIdentity: true,
-		DialTimeout: 300 * time.Millisecond, ReadTimeout: 300 * time.Millisecond, WriteTimeout: 300 * time.Millisecond})
+		DialTimeout: redisTimeout, ReadTimeout: redisTimeout, WriteTimeout: redisTimeout})
 	defer rdb.Close()
 	store := redisstore.New(rdb, redisstore.Options{Namespace: s.Namespace, Partitions: s.Partitions})
 	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: s.Tokens, BeatEvery: beatEvery, SilentAfter: silentAfter, Lease: lease,

@@ -11,9 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/redistest"
 )
 
 func TestAPeerThatIsTerminatedFinishesItsJobsAndClaimsNoMore(t *testing.T) {
+	t.Parallel()
 	f := assemble(t, server, 4)
 	p := f.start(settings{Finish: time.Minute})
 	ids := concat(f.enqueue(6, "work", args{}, dianemo.Options{}), f.enqueue(6, "work", args{}, urgent))
@@ -44,6 +46,7 @@ func TestAPeerThatIsTerminatedFinishesItsJobsAndClaimsNoMore(t *testing.T) {
 }
 
 func TestJobsThatATerminatedPeerStopsAreGivenBackAtNoCostOrEndFailed(t *testing.T) {
+	t.Parallel()
 	f := assemble(t, server, 4)
 	p := f.start(settings{Finish: 200 * time.Millisecond, StuckAfter: 5 * time.Second})
 	patient := f.enqueue(6, "work", args{}, dianemo.Options{})
@@ -77,6 +80,7 @@ func TestJobsThatATerminatedPeerStopsAreGivenBackAtNoCostOrEndFailed(t *testing.
 }
 
 func TestATerminatedPeerNamesTheJobsWhoseHandlersIgnoreItAndTheyAreReaped(t *testing.T) {
+	t.Parallel()
 	f := assemble(t, server, 4)
 	p := f.start(settings{Finish: 100 * time.Millisecond, StuckAfter: 300 * time.Millisecond})
 	patient := f.enqueue(3, "work", args{Stubborn: true}, dianemo.Options{})
@@ -102,4 +106,35 @@ func TestATerminatedPeerNamesTheJobsWhoseHandlersIgnoreItAndTheyAreReaped(t *tes
 	require.Len(t, f.starts(nil, once...), len(once))
 	require.Equal(t, slices.Sorted(slices.Values(concat(patient, once))),
 		jobsOf(f.seen(func(l line) bool { return l.Event == reaped })))
+}
+
+func TestAPeerThatIsTerminatedWhileRedisIsAwayGivesUpInTimeAndNamesItsJobs(t *testing.T) {
+	for _, outage := range outages {
+		t.Run(outage.name, func(t *testing.T) {
+			t.Parallel()
+			redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+			f := assemble(t, redis, 4)
+			const finish, stuckAfter = 200 * time.Millisecond, 300 * time.Millisecond
+			p := f.start(settings{Finish: finish, StuckAfter: stuckAfter})
+			done := concat(f.enqueue(4, "work", args{}, dianemo.Options{}), f.enqueue(4, "work", args{}, urgent))
+			open := concat(f.enqueue(4, "work", args{}, dianemo.Options{}), f.enqueue(4, "work", args{}, urgent))
+			all := concat(done, open)
+			f.awaitStarts(p, all...)
+			outage.away(t, redis, func() {
+				p.release(done...)
+				f.await(len(done), "handlers return", func(l line) bool { return l.is(returned, done...) })
+				begin := time.Now()
+				p.signal(syscall.SIGTERM)
+				require.Equal(t, slices.Sorted(slices.Values(all)), p.exit().IDs)
+				t.Logf("Run returned after %v; Finish and StuckAfter are %v", time.Since(begin).Round(time.Millisecond), finish+stuckAfter)
+				// Beyond that, what is under way runs into the client's own limits.
+				require.Less(t, time.Since(begin), finish+stuckAfter+4*redisTimeout+allowance)
+			})
+			heir := f.start(settings{Open: true})
+			f.awaitState(dianemo.Succeeded, concat(done[:4], open[:4])...)
+			f.awaitStarts(heir, concat(done[:4], open[:4])...)
+			f.awaitState(dianemo.Unreachable, concat(done[4:], open[4:])...)
+			require.Len(t, f.starts(nil), len(all)+len(all)/2)
+		})
+	}
 }

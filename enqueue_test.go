@@ -1,0 +1,385 @@
+package dianemo_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/redistest"
+	"github.com/dianemo/dianemo/redisstore"
+)
+
+func TestBadInputIsRefusedByNameBeforeAnythingIsWritten(t *testing.T) {
+	store := embeddedStore(t, 1)
+	c := client(t, store)
+	good := dianemo.NewKind[any]("good", dianemo.Policy{})
+	request := func(name string, p dianemo.Policy, args any, o dianemo.Options) dianemo.Request {
+		return dianemo.NewKind[any](name, p).NewWith(args, o)
+	}
+	cyclic := map[string]any{}
+	cyclic["self"] = cyclic
+	for name, row := range map[string]struct {
+		request dianemo.Request
+		field   string
+	}{
+		"no kind":            {request("", dianemo.Policy{}, 1, dianemo.Options{}), "kind"},
+		"long kind":          {request(strings.Repeat("k", 129), dianemo.Policy{}, 1, dianemo.Options{}), "kind"},
+		"kind with brace":    {request("a{b}", dianemo.Policy{}, 1, dianemo.Options{}), "kind"},
+		"kind with colon":    {request("a:b", dianemo.Policy{}, 1, dianemo.Options{}), "kind"},
+		"kind with newline":  {request("a\nb", dianemo.Policy{}, 1, dianemo.Options{}), "kind"},
+		"kind not ASCII":     {request("größe", dianemo.Policy{}, 1, dianemo.Options{}), "kind"},
+		"id with space":      {request("k", dianemo.Policy{}, 1, dianemo.Options{ID: "a b"}), "Options.ID"},
+		"id with bar":        {request("k", dianemo.Policy{}, 1, dianemo.Options{ID: "a|b"}), "Options.ID"},
+		"long id":            {request("k", dianemo.Policy{}, 1, dianemo.Options{ID: strings.Repeat("i", 129)}), "Options.ID"},
+		"priority 10":        {request("k", dianemo.Policy{}, 1, dianemo.Options{Priority: 10}), "Options.Priority"},
+		"priority -1":        {request("k", dianemo.Policy{Priority: -1}, 1, dianemo.Options{}), "Policy.Priority"},
+		"weight -1":          {request("k", dianemo.Policy{}, 1, dianemo.Options{Weight: -1}), "Options.Weight"},
+		"weight too large":   {request("k", dianemo.Policy{Weight: dianemo.MaxWeight + 1}, 1, dianemo.Options{}), "Policy.Weight"},
+		"grace -2":           {request("k", dianemo.Policy{}, 1, dianemo.Options{Grace: -2}), "Options.Grace"},
+		"timeout -1 s":       {request("k", dianemo.Policy{Timeout: -time.Second}, 1, dianemo.Options{}), "Policy.Timeout"},
+		"retries -2":         {request("k", dianemo.Policy{}, 1, dianemo.Options{Retries: -2}), "Options.Retries"},
+		"reruns 1001":        {request("k", dianemo.Policy{Reruns: 1001}, 1, dianemo.Options{}), "Policy.Reruns"},
+		"delay -1 s":         {request("k", dianemo.Policy{}, 1, dianemo.Options{Delay: -time.Second}), "Options.Delay"},
+		"delay and time":     {request("k", dianemo.Policy{}, 1, dianemo.Options{Delay: time.Second, RunAt: time.Now()}), "Options.Delay"},
+		"before 1970":        {request("k", dianemo.Policy{}, 1, dianemo.Options{RunAt: time.Unix(-1, 0)}), "Options.RunAt"},
+		"year 10000":         {request("k", dianemo.Policy{}, 1, dianemo.Options{RunAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}), "Options.RunAt"},
+		"channel":            {request("k", dianemo.Policy{}, make(chan int), dianemo.Options{}), "args"},
+		"infinity":           {request("k", dianemo.Policy{}, math.Inf(1), dianemo.Options{}), "args"},
+		"cycle":              {request("k", dianemo.Policy{}, cyclic, dianemo.Options{}), "args"},
+		"payload":            {request("k", dianemo.Policy{}, strings.Repeat("x", dianemo.MaxPayload-1), dianemo.Options{}), "args and headers"},
+		"payload by headers": {request("k", dianemo.Policy{}, "", dianemo.Options{Headers: map[string]string{"h": strings.Repeat("x", dianemo.MaxPayload)}}), "args and headers"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			_, err := c.EnqueueMany(t.Context(), good.New(1), row.request)
+			var field *dianemo.FieldError
+			require.ErrorAs(t, err, &field)
+			require.ErrorIs(t, err, dianemo.ErrInvalid)
+			require.Equal(t, row.field, field.Field)
+			require.NotEmpty(t, field.Allowed)
+			require.Less(t, len(err.Error()), 500)
+			require.Empty(t, store.Client().Keys(t.Context(), "*").Val(), "something was written")
+		})
+	}
+	_, err := good.Enqueue(t.Context(), c, strings.Repeat("x", dianemo.MaxPayload-2))
+	require.NoError(t, err, "the largest payload")
+}
+
+func TestBadConfigIsRefusedByName(t *testing.T) {
+	store := embeddedStore(t, 1)
+	for field, config := range map[string]dianemo.Config{
+		"Config.Tokens":      {Tokens: -1},
+		"Config.Reserve":     {Tokens: 4, Reserve: map[int]int{1: 3, 2: 2}},
+		"Config.Reserve[3]":  {Tokens: 4, Reserve: map[int]int{3: -1}},
+		"Config.BeatEvery":   {BeatEvery: 99 * time.Millisecond},
+		"Config.SilentAfter": {BeatEvery: time.Second, SilentAfter: 1999 * time.Millisecond},
+		"Config.Lease":       {Lease: -time.Second},
+		"Config.Finish":      {Finish: -2},
+		"Config.StuckAfter":  {StuckAfter: -1},
+	} {
+		_, err := dianemo.NewPeer(store, config)
+		var got *dianemo.FieldError
+		require.ErrorAs(t, err, &got, field)
+		require.Equal(t, field, got.Field)
+	}
+	_, err := dianemo.NewPeer(store, dianemo.Config{Tokens: 4, Reserve: map[int]int{0: 1}})
+	require.ErrorContains(t, err, "priorities 1 to 9")
+	var none *redisstore.Store
+	for _, store := range []dianemo.Store{nil, none} {
+		_, err = dianemo.NewPeer(store, dianemo.Config{})
+		require.ErrorIs(t, err, dianemo.ErrInvalid)
+		_, err = dianemo.NewClient(store, dianemo.ClientConfig{})
+		require.ErrorIs(t, err, dianemo.ErrInvalid)
+	}
+	for _, options := range []redisstore.Options{{Namespace: "a b"}, {Partitions: -1}, {Partitions: 4097}} {
+		_, err = client(t, redisstore.New(server.Client(t), options)).Counts(t.Context())
+		require.ErrorIs(t, err, dianemo.ErrInvalid)
+	}
+	_, err = client(t, redisstore.New(nil, redisstore.Options{})).Counts(t.Context())
+	require.ErrorIs(t, err, dianemo.ErrInvalid)
+
+	peer, err := dianemo.NewPeer(store, dianemo.Config{Logger: quiet})
+	require.NoError(t, err)
+	kind := handle(t, peer, "kind", dianemo.Policy{}, returns(nil))
+	require.ErrorContains(t, kind.Handle(peer, returns(nil)), "one handler for each kind")
+	require.ErrorIs(t, kind.Handle(peer, nil), dianemo.ErrInvalid)
+	require.ErrorIs(t, dianemo.NewKind[Args]("a b", dianemo.Policy{}).Handle(peer, returns(nil)), dianemo.ErrInvalid)
+	require.ErrorIs(t, dianemo.NewKind[Args]("other", dianemo.Policy{Weight: -3}).Handle(peer, returns(nil)), dianemo.ErrInvalid)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, peer.Run(ctx))
+	require.ErrorIs(t, peer.Run(ctx), dianemo.ErrRunTwice)
+	require.ErrorContains(t, dianemo.NewKind[Args]("late", dianemo.Policy{}).Handle(peer, returns(nil)), "before Run")
+	_, err = kind.Enqueue(t.Context(), peer, Args{})
+	require.ErrorIs(t, err, dianemo.ErrClosed)
+}
+
+func TestAnIdIsTakenOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		a, b := dianemo.NewKind[Args]("a", dianemo.Policy{}), dianemo.NewKind[string]("b", dianemo.Policy{Priority: 1})
+		enqueue(t, c, a, dianemo.Options{ID: "one"})
+		_, err := b.EnqueueWith(t.Context(), c, "x", dianemo.Options{ID: "one"})
+		var exists *dianemo.ExistsError
+		require.ErrorAs(t, err, &exists)
+		require.ErrorIs(t, err, dianemo.ErrExists)
+		require.Equal(t, dianemo.ExistsError{ID: "one", State: dianemo.Scheduled}, *exists)
+
+		// Of many, those that are new are accepted, and the answer says which.
+		ids, err := c.EnqueueMany(t.Context(), a.NewWith(Args{}, dianemo.Options{ID: "two"}), b.NewWith("", dianemo.Options{ID: "one"}),
+			b.New("y"), a.NewWith(Args{}, dianemo.Options{ID: "two"}))
+		var batch *dianemo.BatchError
+		require.ErrorAs(t, err, &batch)
+		require.ErrorIs(t, err, dianemo.ErrExists)
+		require.Len(t, ids, 4)
+		require.NoError(t, batch.Errs[0])
+		require.ErrorIs(t, batch.Errs[1], dianemo.ErrExists)
+		require.NoError(t, batch.Errs[2])
+		require.ErrorIs(t, batch.Errs[3], dianemo.ErrExists)
+		require.Equal(t, "b", get(t, c, ids[2]).Kind)
+
+		peer := start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, a.Handle(p, returns(nil))) })
+		for range 2 {
+			peer.next()
+		}
+		_, err = a.EnqueueWith(t.Context(), c, Args{}, dianemo.Options{ID: "one"})
+		require.ErrorAs(t, err, &exists)
+		require.Equal(t, dianemo.Succeeded, exists.State)
+	})
+}
+
+func TestManyJobsInOneCall(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		kind := dianemo.NewKind[string]("kind", dianemo.Policy{})
+		var requests []dianemo.Request
+		for i := range 1700 {
+			requests = append(requests, kind.New(strings.Repeat("x", i)))
+		}
+		ids, err := c.EnqueueMany(t.Context(), requests...)
+		require.NoError(t, err)
+		for _, i := range []int{0, 499, 500, 1699} {
+			var args string
+			require.NoError(t, get(t, c, ids[i]).DecodeArgs(&args))
+			require.Len(t, args, i)
+		}
+		counts, err := c.Counts(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []dianemo.Count{{State: dianemo.Queued, Kind: "kind", Priority: 2, Jobs: 1700}}, counts)
+		ids, err = c.EnqueueMany(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, ids)
+	})
+}
+
+// counting counts the scripts that a client sends.
+type counting struct{ scripts atomic.Int64 }
+
+func (h *counting) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *counting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "evalsha" {
+			h.scripts.Add(1)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (h *counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func TestCallersAtTheSameTimeShareRoundTrips(t *testing.T) {
+	proxy := redistest.StartProxy(t, server.Addr())
+	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr()})
+	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+	count := &counting{}
+	rdb.AddHook(count)
+	store := redisStore(t, rdb, 1)
+	c := client(t, store)
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	enqueue(t, c, kind, dianemo.Options{})
+	proxy.Delay(20 * time.Millisecond)
+	before := count.scripts.Load()
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			_, err := kind.Enqueue(context.Background(), c, Args{})
+			require.NoError(t, err)
+		})
+	}
+	wg.Wait()
+	require.LessOrEqual(t, count.scripts.Load()-before, int64(20))
+	counts, err := c.Counts(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 201, counts[0].Jobs)
+}
+
+func TestEnqueueReturnsWithinItsDeadlineAndSaysWhatIsKnown(t *testing.T) {
+	own := redistest.Start(t)
+	store := redisstore.New(own.Client(t), redisstore.Options{})
+	c := client(t, store)
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	enqueue(t, c, kind, dianemo.Options{ID: "first"})
+
+	require.NoError(t, own.Pause())
+	within := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := kind.EnqueueWith(ctx, c, Args{}, dianemo.Options{ID: "second"})
+		return err
+	}
+	// The first is sent and not answered; the next waits behind it and is withdrawn.
+	err := within()
+	require.ErrorIs(t, err, dianemo.ErrUnconfirmed)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	err = within()
+	require.NotErrorIs(t, err, dianemo.ErrUnconfirmed)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+
+	require.NoError(t, own.Resume())
+	// Whatever became of the first: there is one such job after this.
+	require.Eventually(t, func() bool {
+		_, err := kind.EnqueueWith(t.Context(), c, Args{}, dianemo.Options{ID: "second"})
+		return err == nil || strings.Contains(err.Error(), "exists")
+	}, 10*time.Second, time.Millisecond)
+	counts, err := c.Counts(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, counts[0].Jobs)
+}
+
+func TestAClientWaitsForARedisThatIsDown(t *testing.T) {
+	own := redistest.Start(t)
+	require.NoError(t, own.Kill())
+	c := client(t, redisstore.New(own.Client(t), redisstore.Options{}))
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := kind.Enqueue(ctx, c, Args{})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	done := make(chan error, 1)
+	go func() {
+		_, err := kind.Enqueue(t.Context(), c, Args{})
+		done <- err
+	}()
+	require.NoError(t, own.Restart())
+	require.NoError(t, receive(t, done))
+}
+
+func TestAFullRedisRefusesNewJobsAndFinishesTheOthers(t *testing.T) {
+	own := redistest.Start(t)
+	rdb := own.Client(t)
+	store := redisstore.New(rdb, redisstore.Options{})
+	c := client(t, store)
+	kind := dianemo.NewKind[string]("kind", dianemo.Policy{})
+	var requests []dianemo.Request
+	for range 50 {
+		requests = append(requests, kind.New("x"))
+	}
+	_, err := c.EnqueueMany(t.Context(), requests...)
+	require.NoError(t, err)
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "1mb").Err())
+	_, err = kind.Enqueue(t.Context(), c, "y")
+	require.ErrorIs(t, err, dianemo.ErrStoreFull)
+
+	peer := start(t, store, dianemo.Config{Tokens: 4, BeatEvery: 100 * time.Millisecond}, func(p *dianemo.Peer) {
+		require.NoError(t, kind.Handle(p, func(_ context.Context, job *dianemo.Job[string]) error { return job.SetResult("done") }))
+	})
+	for range 50 {
+		require.False(t, peer.next().Stale)
+	}
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	_, err = kind.Enqueue(t.Context(), c, "y")
+	require.NoError(t, err)
+	require.Equal(t, dianemo.Succeed, peer.next().Outcome)
+}
+
+func TestTheNamespaceRemembersItsLayout(t *testing.T) {
+	rdb := server.Client(t)
+	options := redisstore.Options{Namespace: "test-layout", Partitions: 4}
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	enqueue(t, client(t, redisstore.New(rdb, options)), kind, dianemo.Options{ID: "a"})
+
+	other := options
+	other.Partitions = 8
+	_, err := kind.Enqueue(t.Context(), client(t, redisstore.New(rdb, other)), Args{})
+	var layout *dianemo.LayoutError
+	require.ErrorAs(t, err, &layout)
+	require.Equal(t, dianemo.LayoutError{Namespace: "test-layout", Field: "partitions", Stored: 4, Own: 8}, *layout)
+	peer, err := dianemo.NewPeer(redisstore.New(rdb, other), dianemo.Config{})
+	require.NoError(t, err)
+	require.ErrorIs(t, peer.Run(t.Context()), dianemo.ErrLayout)
+
+	// Without a number of its own, a program takes what is recorded.
+	other.Partitions = 0
+	store := redisstore.New(rdb, other)
+	require.Equal(t, dianemo.Queued, get(t, client(t, store), "a").State)
+	require.Equal(t, 4, store.Partitions())
+
+	for _, field := range []string{"layout", "min_peer"} {
+		require.NoError(t, rdb.HSet(t.Context(), "{test-layout}:layout", field, 2).Err())
+		_, err = kind.Enqueue(t.Context(), client(t, redisstore.New(rdb, options)), Args{})
+		require.ErrorAs(t, err, &layout)
+		require.Equal(t, field, layout.Field)
+		require.NoError(t, rdb.HSet(t.Context(), "{test-layout}:layout", field, 1).Err())
+	}
+}
+
+// A claim or a settle of 100 jobs is a handful of commands.
+func TestAHundredJobsTakeAHandfulOfCommands(t *testing.T) {
+	own := redistest.Start(t)
+	rdb := own.Client(t)
+	store := redisstore.New(rdb, redisstore.Options{})
+	require.NoError(t, store.Open(t.Context()))
+	lane := dianemo.Lane{Kind: "kind", Priority: 2, Grace: time.Hour}
+	var records []dianemo.Record
+	for i := range 100 {
+		spec := dianemo.EncodeSpec(&dianemo.Spec{Kind: "kind", Priority: 2, Grace: time.Hour, Args: []byte("1")})
+		records = append(records, dianemo.Record{ID: fmt.Sprint(i), Lane: lane, Spec: spec})
+	}
+	commands := func(do func()) int {
+		// A script that the server doesn't know costs a few more.
+		require.NoError(t, rdb.ConfigResetStat(t.Context()).Err())
+		do()
+		n := 0
+		for _, line := range strings.Split(rdb.Info(t.Context(), "commandstats").Val(), "\r\n") {
+			var name string
+			var calls int
+			if _, err := fmt.Sscanf(strings.NewReplacer(":", " ", ",", " ").Replace(line), "%s calls=%d", &name, &calls); err == nil {
+				n += calls
+			}
+		}
+		require.Greater(t, n, 5)
+		return n
+	}
+	require.LessOrEqual(t, commands(func() {
+		_, err := store.Enqueue(t.Context(), 0, dianemo.Call{Caller: "c", Number: 1}, records)
+		require.NoError(t, err)
+	}), 16)
+	var reply dianemo.TurnReply
+	claim := dianemo.Claim{Limit: 100, Room: [10]int{100, 100, 100, 100, 100, 100, 100, 100, 100, 100}, Lanes: []dianemo.ClaimLane{{Lane: lane, Weight: 1}}}
+	require.LessOrEqual(t, commands(func() {
+		var err error
+		reply, err = store.Turn(t.Context(), 0, dianemo.Call{Caller: "p", Number: 1}, nil, claim)
+		require.NoError(t, err)
+	}), 24)
+	require.Len(t, reply.Jobs, 100)
+	var settle []dianemo.Settlement
+	for _, job := range reply.Jobs {
+		settle = append(settle, dianemo.Settlement{ID: job.ID, Lane: job.Lane, Epoch: job.Epoch, Outcome: dianemo.Succeed, Result: []byte("1")})
+	}
+	require.LessOrEqual(t, commands(func() {
+		reply, err := store.Turn(t.Context(), 0, dianemo.Call{Caller: "p", Number: 2}, settle, dianemo.Claim{})
+		require.NoError(t, err)
+		require.Empty(t, reply.Stale)
+	}), 16)
+}
