@@ -41,7 +41,7 @@ local limit, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 local newest = ARGV[8]:byte()
 
 -- What is to be written, gathered by the checks.
-local taken, metas, runs, touched = {}, {}, {}, {}
+local taken, metas, runs, touched, n = {}, {}, {}, {}, 0
 local full = false
 
 for lane = 1, (#KEYS - 8) / 2 do
@@ -56,45 +56,48 @@ for lane = 1, (#KEYS - 8) / 2 do
   local epoch = int(now_us)
   local before = '1|running|||' .. epoch .. '|' .. ARGV[2] .. '|' .. base .. '|'
   local after = '|' .. int(now) .. '|0|0|1|' .. max_reruns .. '|||'
-  local late, stray, gone, from = {}, {}, {}, 0
-  while not full and #taken < limit and from < 1000 do
+  local late, stray, begun, from = {}, {}, n, 0
+  while not full and n < limit and from < 1000 do
     local cap = room[1]
     for level = 2, priority do cap = math.min(cap, room[level]) end
-    local n = math.min(limit - #taken, math.floor(cap / least))
-    if n < 1 then break end
-    local found = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'WITHSCORES', 'LIMIT', from, n)
-    if #found == 0 then break end
-    local ids, dues, records, wanted = {}, {}, {}, {}
-    for j = 1, #found, 2 do ids[#ids + 1] = found[j] end
+    local most = math.min(limit - n, math.floor(cap / least))
+    if most < 1 then break end
+    local found = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'WITHSCORES', 'LIMIT', from, most)
+    local count = #found / 2
+    if count == 0 then break end
+    local ids = {}
+    for j = 1, count do ids[j] = found[j * 2 - 1] end
     -- The head of a lane is what expires first.
     local expires = tonumber(found[2]) < earliest
     local had = redis.call('HMGET', KEYS[3], unpack(ids))
-    for j, id in ipairs(ids) do
-      local due, m, why, w, size = found[j * 2], nil, nil, weight, 0
-      if had[j] then
-        m, why = read(had[j])
-        if m then w, size = tonumber(m.weight) or weight, tonumber(m.size) or 0 end
+    local wanted, dues, records, w = {}, {}, {}, 0
+    for j = 1, count do
+      local due, record, weighs, m, why = found[j * 2], had[j], weight, nil, nil
+      local size = 0
+      if record then
+        m, why = read(record)
+        if m then weighs, size = tonumber(m.weight) or weight, tonumber(m.size) or 0 end
       end
       if why == 'newer' then
         -- Left alone: a newer program wrote it.
       elseif m and m.state ~= 'scheduled' then
         -- The record decides, and it is elsewhere: the lane is wrong.
-        stray[#stray + 1] = id
+        stray[#stray + 1] = ids[j]
       elseif expires and not why and tonumber(due) < earliest then
-        late[#late + 1] = {id, due, had[j]}
-      elseif full or size > bytes and #taken + #wanted > 0 then
+        late[#late + 1] = {ids[j], due, record}
+      elseif full or size > bytes and n + w > 0 then
         full = true
-      elseif w <= cap then
-        bytes, cap = bytes - size, cap - w
-        wanted[#wanted + 1] = id
-        dues[#wanted] = due
-        records[#wanted] = had[j] and {m = m or fresh(base, due), why = why, weight = w}
+      elseif weighs <= cap then
+        w = w + 1
+        bytes, cap = bytes - size, cap - weighs
+        wanted[w], dues[w] = ids[j], due
+        if record then records[w] = {m = m or fresh(base, due), why = why, weight = weighs} end
       end
     end
-    local specs = #wanted > 0 and redis.call('HMGET', KEYS[2], unpack(wanted))
+    local specs = w > 0 and redis.call('HMGET', KEYS[2], unpack(wanted))
     local spent = 0
-    for j, id in ipairs(wanted) do
-      local spec, record = specs[j], records[j]
+    for j = 1, w do
+      local id, spec, record = wanted[j], specs[j], records[j]
       -- A spec of a newer program is left alone; a missing one makes the job corrupt.
       if not spec or spec:byte() <= newest then
         local meta, e = nil, epoch
@@ -110,27 +113,23 @@ for lane = 1, (#KEYS - 8) / 2 do
           meta = before .. dues[j] .. after
           spent = spent + weight
         end
-        taken[#taken + 1] = id
-        gone[#gone + 1] = id
-        metas[#metas + 1] = id
-        metas[#metas + 1] = meta
-        runs[#runs + 1] = e
-        runs[#runs + 1] = id
-        jobs[#jobs + 1] = id
-        jobs[#jobs + 1] = spec
-        jobs[#jobs + 1] = meta
+        n = n + 1
+        taken[n] = id
+        metas[n * 2 - 1], metas[n * 2] = id, meta
+        runs[n * 2 - 1], runs[n * 2] = e, id
+        jobs[n * 3 - 2], jobs[n * 3 - 1], jobs[n * 3] = id, spec, meta
       end
     end
     for level = 1, priority do room[level] = room[level] - spent end
-    from = from + #ids
-    if #ids < n then break end
+    from = from + count
+    if count < most then break end
   end
-  if #gone + #late + #stray > 0 then touched[lane] = {late = late, stray = stray, gone = gone} end
-  add('running', class, #gone)
+  if n > begun or #late + #stray > 0 then touched[lane] = {first = begun + 1, last = n, late = late, stray = stray} end
+  add('running', class, n - begun)
 end
 
 -- All checks are done; from here on it writes.
-if #taken > 0 then
+if n > 0 then
   redis.call('HSET', KEYS[3], unpack(metas))
   redis.call('ZADD', KEYS[4], unpack(runs))
   -- A claim is a sign of life: a peer that dies before its first beat is found by it.
@@ -138,7 +137,7 @@ if #taken > 0 then
 end
 for lane, found in pairs(touched) do
   local key, a = KEYS[8 + lane * 2 - 1], 18 + (lane - 1) * 9
-  if #found.gone > 0 then redis.call('ZREM', key, unpack(found.gone)) end
+  if found.first <= found.last then redis.call('ZREM', key, unpack(taken, found.first, found.last)) end
   if #found.stray > 0 then redis.call('ZREM', key, unpack(found.stray)) end
   expire(KEYS[3], key, KEYS[8 + lane * 2], ARGV[a + 5], ARGV[a + 1], ARGV[a + 2], found.late)
   for _, job in ipairs(found.late) do

@@ -139,7 +139,7 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 	t := s.tag(partition)
 	keys := []string{t.call(dianemo.EdgeEnqueue, call.Caller), t.key("spec"), t.key("meta"), t.key("lanes")}
 	places := make(map[dianemo.Lane]int, 4)
-	args := make([]any, 2, 2+4+5*len(records))
+	args := make([]any, 2, 2+8+2*len(records))
 	for _, r := range records {
 		if _, ok := places[r.Lane]; !ok {
 			places[r.Lane] = len(places) + 1
@@ -149,13 +149,32 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 		}
 	}
 	args[0], args[1] = call.Number, len(places)
+	// Jobs that differ in their ids and specs alone go together: the script pays
+	// for each argument.
+	type group struct {
+		lane           int
+		due, overrides string
+	}
+	var groups []group
+	members := make(map[group][]int, 4)
 	for i := range records {
 		r := &records[i]
-		due := "+" + strconv.FormatInt(millisUp(r.Delay), 10)
+		g := group{places[r.Lane], "+" + strconv.FormatInt(millisUp(r.Delay), 10), overrides(r)}
 		if !r.RunAt.IsZero() {
-			due = "@" + strconv.FormatInt(unixMilliUp(r.RunAt), 10)
+			g.due = "@" + strconv.FormatInt(unixMilliUp(r.RunAt), 10)
 		}
-		args = append(args, r.ID, places[r.Lane], due, overrides(r), r.Spec)
+		if members[g] == nil {
+			groups = append(groups, g)
+		}
+		members[g] = append(members[g], i)
+	}
+	order := make([]int, 0, len(records)) // of the records as sent
+	for _, g := range groups {
+		args = append(args, g.lane, g.due, g.overrides, len(members[g]))
+		for _, i := range members[g] {
+			args = append(args, records[i].ID, records[i].Spec)
+		}
+		order = append(order, members[g]...)
 	}
 	replies, err := s.eval(ctx, command{s.scripts.enqueue, keys, args})
 	if err != nil {
@@ -169,7 +188,7 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 	for _, word := range strings.Fields(text(reply[2])) {
 		place, state, _ := strings.Cut(word, ":")
 		if i, err := strconv.Atoi(place); err == nil && 1 <= i && i <= len(records) {
-			answer.Existing[i-1] = dianemo.State(state)
+			answer.Existing[order[i-1]] = dianemo.State(state)
 		}
 	}
 	return answer, nil
@@ -219,10 +238,8 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 	}
 	if len(settle) > 0 {
 		answer.Wake = number(replies[0][1]) == 1
-		for _, place := range replies[0][2:] {
-			if i := number(place); 1 <= i && i <= int64(len(settle)) {
-				answer.Stale = append(answer.Stale, settle[i-1].ID)
-			}
+		for _, id := range replies[0][2:] {
+			answer.Stale = append(answer.Stale, text(id))
 		}
 	}
 	if claim.Limit > 0 {
@@ -239,7 +256,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		lane  dianemo.Lane
 	}
 	places := make(map[target]int, 4)
-	args := make([]any, 3, 3+3*4+8*len(settle))
+	args := make([]any, 3, 3+3*4+2*len(settle))
 	targets := make([]int, len(settle))
 	for i := range settle {
 		where := target{dianemo.Scheduled, settle[i].Lane}
@@ -266,10 +283,36 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		targets[i] = places[where]
 	}
 	args[0], args[1], args[2] = call.Number, call.Caller, len(places)
+	// Most jobs succeeded without a result: their ids are all that is said of
+	// them, in groups of one target and epoch. Jobs claimed together for the
+	// first time have the same epoch.
+	type group struct {
+		target int
+		epoch  int64
+	}
+	var order []group
+	groups := make(map[group][]string, 4)
+	var singles []any
 	for i := range settle {
 		r := &settle[i]
-		args = append(args, r.ID, r.Epoch, string(r.Outcome), targets[i], millisUp(r.In), r.Reason, r.Error, r.Result)
+		if r.Outcome != dianemo.Succeed || r.Result != nil || r.Error != "" || r.Reason != "" {
+			singles = append(singles, r.ID, r.Epoch, string(r.Outcome), targets[i], millisUp(r.In), r.Reason, r.Error, r.Result)
+			continue
+		}
+		g := group{targets[i], r.Epoch}
+		if groups[g] == nil {
+			order = append(order, g)
+		}
+		groups[g] = append(groups[g], r.ID)
 	}
+	args = append(args, len(order))
+	for _, g := range order {
+		args = append(args, g.target, g.epoch, len(groups[g]))
+		for _, id := range groups[g] {
+			args = append(args, id)
+		}
+	}
+	args = append(args, singles...)
 	return command{s.scripts.settle, keys, args}
 }
 

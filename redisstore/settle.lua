@@ -2,98 +2,128 @@
 -- KEYS  1 call, 2 meta, 3 run:<peer>, 4 lanes, 5 counts, 6 errors, 7 result, 8 progress,
 --       then the targets: lanes and sets of ended jobs
 -- ARGV  1 call number, 2 peer, 3 number of targets, for each: state, lane name ('' unless a lane), 'kind:priority',
---       then for each job: id, epoch, outcome, target (its place), in (ms), reason, error, result
--- Reply {'ok', wake 0 or 1, places of the stale jobs ...}, {'superseded'}
+--       then the number of groups of jobs that succeeded without a result, for each: target (its place), epoch,
+--       number of jobs, their ids;
+--       then for each other job: id, epoch, outcome, target, in (ms), reason, error, result
+-- Reply {'ok', wake 0 or 1, ids of the stale jobs ...}, {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
+local reply = {'ok', 0}
 if answer then
-  local reply = {'ok', 0}
-  for place in answer:gmatch('%d+') do reply[#reply + 1] = place end
+  for id in answer:gmatch('%S+') do reply[#reply + 1] = id end
   return reply
 end
 
-local targets = tonumber(ARGV[3])
-local begin = 4 + targets * 3
-local ids = {}
-for i = begin, #ARGV, 8 do ids[#ids + 1] = ARGV[i] end
+local peer, stamp = ARGV[2], int(now)
+local begin = 4 + tonumber(ARGV[3]) * 3
+local ids, n = {}, 0
+local i = begin + 1
+for _ = 1, tonumber(ARGV[begin]) do
+  local last = i + 2 + ARGV[i + 2]
+  for a = i + 3, last do
+    n = n + 1
+    ids[n] = ARGV[a]
+  end
+  i = last + 1
+end
+local singles = i
+for a = singles, #ARGV, 8 do
+  n = n + 1
+  ids[n] = ARGV[a]
+end
 local metas = redis.call('HMGET', KEYS[2], unpack(ids))
 
-local stale, done, seen = {}, {}, {}
-local fields, errors, results, moves, heads = {}, {}, {}, {}, {}
-for j, id in ipairs(ids) do
-  local i = begin + (j - 1) * 8
-  local epoch, outcome, target, reason = ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 5]
-  local t = 3 + (target - 1) * 3
-  local meta = metas[j]
-  local running = '1|running|||' .. epoch .. '|' .. ARGV[2] .. '|'
-  local score, m, after
-  if outcome == 'succeed' and meta and meta:find(running, 1, true) == 1 and not seen[id] then
-    -- The way of most jobs, without taking the record apart.
-    score, after = now, '1|succeeded||' .. int(now) .. '|' .. epoch .. '|' .. ARGV[2] .. '|' .. meta:sub(#running + 1)
-    add('succeeded', ARGV[t + 3], 1)
-  else
-    m = meta and read(meta)
+local stale, done, fields, moves, heads = {}, {}, {}, {}, {}
+local errors, results = {}, {}
+local place, settled = 0, 0
+local function move(target, score, id, record)
+  settled = settled + 1
+  done[settled] = id
+  fields[settled * 2 - 1] = id
+  fields[settled * 2] = record
+  local to = moves[target]
+  if not to then
+    to = {n = 0}
+    moves[target] = to
   end
-  if after then
-    -- Done.
-  elseif not m or m.epoch ~= epoch or m.peer ~= ARGV[2] or seen[id] then
-    stale[#stale + 1] = j
+  to[to.n + 1] = score
+  to[to.n + 2] = id
+  to.n = to.n + 2
+end
+
+-- Most jobs: what changes stands at the head of the record, which need not be taken apart.
+i = begin + 1
+for _ = 1, tonumber(ARGV[begin]) do
+  local target, epoch, last = tonumber(ARGV[i]), ARGV[i + 1], i + 2 + ARGV[i + 2]
+  local class = ARGV[3 + target * 3]
+  local from = '1|running|||' .. epoch .. '|' .. peer .. '|'
+  local to = '1|succeeded||' .. stamp .. '|' .. epoch .. '|' .. peer .. '|'
+  local rest, before = #from + 1, settled
+  for a = i + 3, last do
+    place = place + 1
+    local record = metas[place]
+    if record and record:find(from, 1, true) == 1 then
+      move(target, stamp, ARGV[a], to .. record:sub(rest))
+    else
+      local m = record and read(record)
+      -- Under the same epoch and not running: settled before, by this very run.
+      if not m or m.epoch ~= epoch or m.peer ~= peer then stale[#stale + 1] = ARGV[a] end
+    end
+  end
+  add('running', class, before - settled)
+  add('succeeded', class, settled - before)
+  i = last + 1
+end
+
+for a = singles, #ARGV, 8 do
+  place = place + 1
+  local id, epoch, outcome, target = ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3])
+  local t = 1 + target * 3
+  local m = metas[place] and read(metas[place])
+  if not m or m.epoch ~= epoch or m.peer ~= peer then
+    stale[#stale + 1] = id
   elseif m.state == 'running' then
-    score = now
-    if ARGV[i + 6] ~= '' then
+    local score = now
+    if ARGV[a + 6] ~= '' then
       -- A ring: each run's error has its place, the oldest is overwritten.
       errors[#errors + 1] = int((m.runs - 1) % 10) .. '|' .. id
-      errors[#errors + 1] = int(now) .. '|' .. epoch .. '|' .. ARGV[2] .. '|' .. ARGV[i + 6]
+      errors[#errors + 1] = stamp .. '|' .. epoch .. '|' .. peer .. '|' .. ARGV[a + 6]
     end
     if outcome == 'fail' or outcome == 'retry' then m.fails = int(m.fails + 1) end
-    if outcome == 'succeed' or outcome == 'fail' then
-      m.ended = int(now)
-    elseif outcome == 'unstarted' then
+    if outcome == 'unstarted' then
       m.runs, score = int(m.runs - 1), tonumber(m.due)
-    else
-      score = now + ARGV[i + 4]
+    elseif ARGV[t + 1] ~= '' then
+      score = now + ARGV[a + 4]
     end
-    m.state, m.reason = ARGV[t + 1], reason
-    if ARGV[t + 2] == '' then
-      add(m.state, ARGV[t + 3], 1)
+    m.state, m.reason = ARGV[t], ARGV[a + 5]
+    add('running', ARGV[t + 2], -1)
+    if ARGV[t + 1] == '' then
+      m.ended = stamp
+      add(m.state, ARGV[t + 2], 1)
+      if ARGV[a + 7] ~= '' then
+        results[#results + 1] = id
+        results[#results + 1] = ARGV[a + 7]
+      end
     else
       m.due = int(score)
       if not heads[target] or score < heads[target] then heads[target] = score end
     end
-    after = write(m)
+    move(target, int(score), id, write(m))
   end
-  if after then
-    seen[id] = true
-    add('running', ARGV[t + 3], -1)
-    if ARGV[i + 7] ~= '' and ARGV[t + 2] == '' then
-      results[#results + 1] = id
-      results[#results + 1] = ARGV[i + 7]
-    end
-    fields[#fields + 1] = id
-    fields[#fields + 1] = after
-    local move = moves[target] or {}
-    moves[target] = move
-    move[#move + 1] = int(score)
-    move[#move + 1] = id
-    done[#done + 1] = id
-  end
-  -- Under the same epoch and not running: settled before, by this very run.
 end
 
-local wake = 0
-if #done > 0 then
+if settled > 0 then
   redis.call('HSET', KEYS[2], unpack(fields))
   redis.call('ZREM', KEYS[3], unpack(done))
   redis.call('HDEL', KEYS[8], unpack(done))
   if #errors > 0 then redis.call('HSET', KEYS[6], unpack(errors)) end
   if #results > 0 then redis.call('HSET', KEYS[7], unpack(results)) end
-  for target, move in pairs(moves) do redis.call('ZADD', KEYS[8 + target], unpack(move)) end
+  for target, to in pairs(moves) do redis.call('ZADD', KEYS[8 + target], unpack(to)) end
   for target, due in pairs(heads) do
-    wake = math.max(wake, redis.call('ZADD', KEYS[4], 'LT', 'CH', int(due), ARGV[3 + (target - 1) * 3 + 2]))
+    reply[2] = math.max(reply[2], redis.call('ZADD', KEYS[4], 'LT', 'CH', int(due), ARGV[2 + target * 3]))
   end
   tally(KEYS[5])
 end
 keep(KEYS[1], ARGV[1], table.concat(stale, ' '))
-local reply = {'ok', wake}
-for _, place in ipairs(stale) do reply[#reply + 1] = int(place) end
+for _, id in ipairs(stale) do reply[#reply + 1] = id end
 return reply

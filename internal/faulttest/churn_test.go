@@ -116,6 +116,13 @@ func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe(t *testing.T) {
 				return open == 0
 			})
 			t.Logf("seed %d: %d victims; all ended %v after the last; %v", seed, len(victims), time.Since(begin).Round(time.Millisecond), counts)
+			// Late results have been answered when those that are left have ended.
+			for _, p := range alive {
+				p.signal(syscall.SIGTERM)
+			}
+			for _, p := range alive {
+				require.Empty(t, p.exit().Cause)
+			}
 
 			pids := map[string]int{}
 			for _, l := range f.seen(func(line) bool { return true }) {
