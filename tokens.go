@@ -111,13 +111,16 @@ func (l *ledger) ask(p *place, need levels) (levels, bool) {
 		return levels{}, false
 	}
 	l.drop(p)
-	grant := room
+	// Half of the peer's tokens at a time, so that what one claim brought runs
+	// while the next is under way; and half of what there is where others wait,
+	// so that a claim whose partition does not answer does not hold everything.
+	most := (l.available + 1) / 2
 	if len(l.line) > 0 {
-		// Others wait as well. A claim that hangs, because its partition does not
-		// answer, must not hold everything.
-		for q := range grant {
-			grant[q] = max((grant[q]+1)/2, min(grant[q], slices.Max(p.need[:])))
-		}
+		most = (room[1] + 1) / 2
+	}
+	grant := room
+	for q := range grant {
+		grant[q] = min(grant[q], max(most, slices.Max(need[:])))
 	}
 	for q := range grant {
 		grant[q] = max(grant[q], 0)

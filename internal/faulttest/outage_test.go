@@ -3,6 +3,8 @@
 package faulttest
 
 import (
+	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -133,6 +135,43 @@ func TestAPeerThatWasCutOffFromRedisLosesItsJobsAndWorksOn(t *testing.T) {
 			f.awaitState(dianemo.Succeeded, solo...)
 			f.ranOnce(island, solo...)
 			require.Len(t, f.starts(nil, patient...), 2*len(patient))
+		})
+	}
+}
+
+func TestAClaimThatIsNotAnsweredIsAnsweredAgainUnlessItsJobsWereTakenOver(t *testing.T) {
+	for _, long := range []bool{false, true} {
+		t.Run(fmt.Sprintf("longer than the limit of silence=%v", long), func(t *testing.T) {
+			t.Parallel()
+			f := assemble(t, server, 4)
+			f.awaitLeader(f.start(settings{Kinds: []string{"other"}}))
+			proxy := redistest.StartProxy(t, server.Addr())
+			deaf := f.start(settings{Redis: proxy.Addr(), Open: true})
+			// Claims are carried out, and their replies are lost.
+			proxy.DropMatching(func(request []byte) bool { return bytes.Contains(request, []byte("}:call:claim:")) })
+			patient := f.enqueue(8, "work", args{}, dianemo.Options{})
+			once := f.enqueue(8, "work", args{}, urgent)
+			f.awaitState(dianemo.Running, concat(patient, once)...)
+			require.Empty(t, f.starts(nil))
+			if !long {
+				proxy.DropMatching(nil)
+				f.awaitState(dianemo.Succeeded, concat(patient, once)...)
+				f.ranOnce(deaf, concat(patient, once)...)
+				require.Empty(t, f.seen(func(l line) bool { return l.Event == reaped }))
+				return
+			}
+			heir := f.start(settings{Open: true})
+			f.awaitState(dianemo.Succeeded, patient...)
+			f.awaitState(dianemo.Unreachable, once...)
+			f.ranOnce(heir, patient...)
+			proxy.DropMatching(nil)
+			// What the claims had got is no longer the peer's. It starts new jobs.
+			heir.kill()
+			more := f.enqueue(8, "work", args{}, urgent)
+			f.awaitState(dianemo.Succeeded, more...)
+			f.ranOnce(deaf, more...)
+			require.Empty(t, f.starts(nil, once...))
+			require.Empty(t, f.starts(deaf, patient...))
 		})
 	}
 }

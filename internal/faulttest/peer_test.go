@@ -112,6 +112,7 @@ type line struct {
 type event string
 
 const (
+	made     event = "made"   // the peer is about to Run
 	started  event = "start"  // a handler was called
 	ended    event = "ended"  // and saw its context end
 	returned event = "return" // and is about to return
@@ -157,6 +158,7 @@ func peerMain(encoded string) int {
 			return 2
 		}
 	}
+	w.say(line{Event: made})
 	go w.obey(os.Stdin)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
