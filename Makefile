@@ -4,7 +4,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .PHONY: test lint bench quickstart
 
 test:
-	script/redis
+	script/setup
 	$(GO) test -race -timeout 10m ./...
 
 lint:
@@ -14,7 +14,7 @@ lint:
 	$(GO) run $(STATICCHECK) ./...
 
 bench:
-	script/redis
+	script/setup
 	$(GO) run ./internal/bench
 
 quickstart:

@@ -1,0 +1,64 @@
+// Package dianemo runs a Go service's background and batch work across all of
+// its own processes. A program registers handler functions, each with a token
+// weight and a priority; every process that does so is a peer; the peers share
+// one Redis, and each claims as much as it can carry. There is no server, no
+// dispatcher and no master.
+//
+// # One job's life
+//
+// A [Kind] names a type of job: its arguments and its [Policy]. Declare it once
+// and share it between those who enqueue and those who run:
+//
+//	var Thumbnail = dianemo.NewKind[ThumbnailArgs]("image.thumbnail",
+//		dianemo.Policy{Weight: 4, Timeout: time.Minute})
+//
+// Enqueue writes the job into its lane in Redis, where it waits until it is due:
+//
+//	id, err := Thumbnail.Enqueue(ctx, client, ThumbnailArgs{URL: u})
+//
+// A [Peer] that has a handler for the kind, and tokens free for its weight,
+// claims it:
+//
+//	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: 64, Reserve: map[int]int{1: 16}})
+//	err = Thumbnail.Handle(peer, func(ctx context.Context, job *dianemo.Job[ThumbnailArgs]) error { … })
+//	err = peer.Run(ctx)
+//
+// Each start is a run, with an epoch that only grows. What the handler returns
+// settles it: nil, an error, or [RetryIn], [Snooze], [Fail]. What was settled is
+// kept and can be read with [Client.Get].
+//
+// A job that was not started within its grace is [Missed], and never started
+// afterwards. While a run lasts, its peer sends beats; when they stop for
+// longer than Config.SilentAfter, the job is given to another peer, or, if it
+// may not run again, ends [Unreachable]. One peer, the leader, looks after that;
+// when it goes, another takes over.
+//
+// # Tokens
+//
+// A peer has Config.Tokens; a run costs its kind's weight from the claim until
+// its handler has really returned. Config.Reserve keeps tokens for urgent work: a
+// job of priority p and weight w is claimed only if, for every level q from 1 to
+// p, what runs at levels q and below it in urgency, and w, fit into the tokens
+// less the reserves of the levels more urgent than q.
+//
+// # What is promised
+//
+//   - A job whose enqueue returned nil is in Redis, once.
+//   - A job with neither retries nor reruns, as is the default at priority 1, is
+//     never started a second time by the library.
+//   - All others are run at least once, and at most 1 + retries + reruns times,
+//     unless a handler asks for more.
+//   - A result is kept only if it is of the job's present run: a peer that wakes
+//     from a long pause can't overwrite what another did meanwhile.
+//   - Handlers are never abandoned: Run returns when they have, or names them.
+//
+// # What is not
+//
+//   - Exactly-once effects. A handler may be killed between its effect and its
+//     settlement. Make handlers idempotent, or hand Job.Epoch to the systems they
+//     write to as a fencing token.
+//   - More durability than Redis has: what it loses in a crash or a failover
+//     after it said yes is lost. See the README for its settings.
+//   - Order. Within a lane jobs start in the order of their due times, but they
+//     run at the same time.
+package dianemo
