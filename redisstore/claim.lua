@@ -38,7 +38,7 @@ end
 local room = {}
 for level = 1, 9 do room[level] = tonumber(ARGV[8 + level]) end
 local limit, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
-local newest = ARGV[8]:byte()
+local newest = ARGV[8]:byte(1, 1)
 
 -- What is to be written, gathered by the checks.
 local taken, metas, runs, touched, n = {}, {}, {}, {}, 0
@@ -99,7 +99,7 @@ for lane = 1, (#KEYS - 8) / 2 do
     for j = 1, w do
       local id, spec, record = wanted[j], specs[j], records[j]
       -- A spec of a newer program is left alone; a missing one makes the job corrupt.
-      if not spec or spec:byte() <= newest then
+      if not spec or spec:byte(1, 1) <= newest then
         local meta, e = nil, epoch
         if record then
           local m = record.m

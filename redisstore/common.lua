@@ -45,8 +45,8 @@ local function read(s)
   if m.state and tonumber(m.epoch) and tonumber(m.due) and tonumber(m.fails) and tonumber(m.reruns) and tonumber(m.runs) then
     return m
   end
-  local version = tonumber(s:match('^(%d+)|'))
-  if version and version > 1 then return nil, 'newer' end
+  local version = s:match('^(%d+)|')
+  if version and tonumber(version) > 1 then return nil, 'newer' end
   return nil, 'corrupt'
 end
 

@@ -1,0 +1,260 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+// A claim against a model: random kinds, weights, overrides, priorities and
+// budgets. What it takes fits, is what was due, is the most urgent that was
+// there, and is charged exactly.
+func TestClaimsFitTheirRoom(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		type job struct {
+			id       string
+			lane     dianemo.Lane
+			weight   int
+			inFuture bool
+		}
+		for seed := range uint64(8) {
+			rng := rand.New(rand.NewPCG(seed, 3))
+			var waiting []job
+			kinds := map[string]int{"light": 1, "middle": 3, "heavy": 9}
+			names := []string{"light", "middle", "heavy"}
+			partition := f.Partition(fmt.Sprintf("s%d@", seed))
+			var lanes []dianemo.ClaimLane
+			var records []dianemo.Record
+			for i := range 60 {
+				kind := names[rng.IntN(3)]
+				j := job{id: fmt.Sprintf("s%d@%d", seed, i), weight: kinds[kind], inFuture: rng.IntN(6) == 0}
+				j.lane = dianemo.Lane{Kind: fmt.Sprintf("%s%d", kind, seed), Priority: 1 + rng.IntN(4), Grace: dianemo.Unlimited}
+				r := record(j.id, j.lane)
+				if rng.IntN(3) == 0 {
+					j.weight = 1 + rng.IntN(20)
+					for j.lane.Weight = 1; j.lane.Weight < j.weight; {
+						j.lane.Weight *= 2
+					}
+					r = record(j.id, j.lane)
+					r.Weight = j.weight
+				}
+				if j.inFuture {
+					r.Delay = time.Hour
+				}
+				l := dianemo.ClaimLane{Lane: j.lane, Weight: kinds[kind]}
+				if !slices.Contains(lanes, l) {
+					lanes = append(lanes, l)
+				}
+				records, waiting = append(records, r), append(waiting, j)
+			}
+			f.enqueue(records...)
+			slices.SortStableFunc(lanes, func(a, b dianemo.ClaimLane) int { return a.Priority - b.Priority })
+
+			var settle []dianemo.Settlement
+			for round := 0; round < 200 && slices.ContainsFunc(waiting, func(j job) bool { return !j.inFuture }); round++ {
+				var room [10]int
+				left := 30
+				for q := 1; q <= 9; q++ {
+					room[q] = left
+					if round%3 > 0 { // else there is no reserve
+						left -= rng.IntN(left + 2)
+					}
+				}
+				limit := 1 + rng.IntN(10)
+				reply, err := f.Turn(t.Context(), partition, f.call(owner), settle, dianemo.Claim{Limit: limit, Room: room, Lanes: lanes, BeatEvery: time.Second})
+				require.NoError(t, err)
+				require.LessOrEqual(t, len(reply.Jobs), limit)
+				settle = nil
+				for _, c := range reply.Jobs {
+					i := slices.IndexFunc(waiting, func(j job) bool { return j.id == c.ID })
+					require.GreaterOrEqual(t, i, 0, "%s was not waiting", c.ID)
+					j := waiting[i]
+					require.False(t, j.inFuture)
+					require.Equal(t, []any{j.weight, j.lane}, []any{c.Weight, c.Lane})
+					for q := 1; q <= j.lane.Priority; q++ {
+						room[q] -= j.weight
+						require.GreaterOrEqual(t, room[q], 0, "seed %d: no room at level %d for %v", seed, q, j)
+					}
+					waiting = slices.Delete(waiting, i, i+1)
+					settle = append(settle, dianemo.Settlement{ID: c.ID, Lane: c.Lane, Epoch: c.Epoch, Outcome: dianemo.Succeed})
+				}
+				if len(reply.Jobs) == limit {
+					continue
+				}
+				// Nothing that was left behind would still have fitted: of each lane, at
+				// least the first.
+				for _, l := range lanes {
+					i := slices.IndexFunc(waiting, func(j job) bool { return j.lane == l.Lane && !j.inFuture })
+					if i >= 0 && l.Lane.Weight == 0 {
+						require.Greater(t, waiting[i].weight, slices.Min(room[1:l.Priority+1]), "seed %d: %v was left behind", seed, waiting[i])
+					}
+				}
+			}
+			for _, j := range waiting {
+				require.True(t, j.inFuture, "seed %d: %v was never claimed", seed, j)
+			}
+			f.settle(partition, owner, settle...)
+		}
+	})
+}
+
+func TestAClaimIsBoundedInBytes(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ids := f.ids(12)
+		l := lane("kind")
+		for _, id := range ids {
+			r := record(id, l)
+			r.Spec = dianemo.EncodeSpec(&dianemo.Spec{Kind: "kind", Priority: 2, Grace: dianemo.Unlimited, Args: make([]byte, 250<<10)})
+			f.enqueue(r)
+		}
+		left := len(ids)
+		for left > 0 {
+			jobs := f.claim(f.Partition(ids[0]), owner, claimLane(l)).Jobs
+			require.LessOrEqual(t, len(jobs), 4, "1 MiB at most")
+			require.NotEmpty(t, jobs)
+			left -= len(jobs)
+		}
+	})
+}
+
+// What may run again after its peer went silent, and how often: the default of
+// its priority, the kind's own, the job's own.
+func TestReapedJobsRunAgainAsOftenAsTheyMay(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ids := f.ids(4)
+		partition := f.Partition(ids[0])
+		l := lane("kind")
+		jobs := map[string]int{ids[0]: 0, ids[1]: 2, ids[2]: 3, ids[3]: 0}
+		var records []dianemo.Record
+		for i, id := range ids {
+			r := record(id, l)
+			switch i {
+			case 2:
+				r.Reruns = 3
+			case 3:
+				r.Reruns = dianemo.None
+			}
+			records = append(records, r)
+		}
+		f.enqueue(records...)
+		again := l
+		again.Again = true
+		for round := 0; ; round++ {
+			lanes := []dianemo.ClaimLane{{Lane: l, Weight: 1, Reruns: 2}, {Lane: again, Weight: 1, Reruns: 2}}
+			reply := f.claim(partition, owner, lanes...)
+			if len(reply.Jobs) == 0 {
+				break
+			}
+			for _, job := range reply.Jobs {
+				require.Equal(t, []int{round, round + 1, 0}, []int{job.Reruns, job.Runs, job.Fails})
+				require.Equal(t, round > 0, job.Lane.Again)
+			}
+			moved := f.reap(partition)
+			require.Len(t, moved, len(reply.Jobs))
+		}
+		jobs[ids[0]], jobs[ids[1]] = 2, 2 // by the kind
+		for id, reruns := range jobs {
+			job, err := f.Get(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, []any{dianemo.Unreachable, "silent", reruns + 1, owner}, []any{job.Info.State, job.Info.Reason, job.Info.Runs, job.Info.Peer}, id)
+			require.Contains(t, job.Info.Errors[0].Text, "silent")
+		}
+	})
+}
+
+// Redis away is not peers silent: after a gap in everyone's signs of life,
+// nobody's silence counts from before its end.
+func TestAnOutageIsNotTheSilenceOfPeers(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.ids(1)[0]
+		partition := f.Partition(id)
+		f.enqueue(record(id, lane("kind")))
+		require.Len(t, f.claim(partition, owner, claimLane(lane("kind"))).Jobs, 1)
+		shift := func(by time.Duration) { // as if everything so far had happened earlier
+			for _, field := range []string{"alive", "up_since"} {
+				require.NoError(t, f.rdb.HIncrBy(t.Context(), f.key(id, "info"), field, -by.Milliseconds()).Err())
+			}
+			require.NoError(t, f.rdb.ZIncrBy(t.Context(), f.key(id, "beats"), -float64(by.Milliseconds()), owner).Err())
+		}
+		reap := func() int {
+			reply, err := f.Reap(t.Context(), partition, f.call("leader"), dianemo.Chore{Term: 1, Limit: 10, BeatEvery: 5 * time.Second, SilentAfter: 20 * time.Second})
+			require.NoError(t, err)
+			return len(reply.Jobs)
+		}
+		require.Zero(t, reap())
+		shift(time.Hour)
+		require.Zero(t, reap(), "nobody was heard for an hour, not the leader either")
+		shift(9 * time.Second)
+		require.Zero(t, reap())
+		shift(9 * time.Second)
+		require.Zero(t, reap())
+		shift(9 * time.Second)
+		require.Equal(t, 1, reap(), "the leader was heard all the time, the peer was not for 27 s")
+		require.Equal(t, dianemo.Unreachable, f.state(id))
+	})
+}
+
+// Each kind of broken record, planted: the job is set aside or left alone, and
+// the one behind it goes on.
+func TestCorruptRecordsHoldUpNothing(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		ids := f.ids(6)
+		partition := f.Partition(ids[0])
+		l := lane("kind")
+		for _, id := range ids {
+			f.enqueue(record(id, l))
+		}
+		meta := f.key(ids[0], "meta")
+		require.NoError(t, f.rdb.HSet(ctx, meta, ids[0], "1|garbage").Err())
+		require.NoError(t, f.rdb.HSet(ctx, meta, ids[1], "2|from the future").Err())
+		require.NoError(t, f.rdb.HDel(ctx, f.key(ids[0], "spec"), ids[2]).Err())
+		require.NoError(t, f.rdb.HSet(ctx, meta, ids[3], "1|succeeded||1|1|p|kind:2:-1:0|1|1|0|0|1||||tail").Err())
+		reply := f.claim(partition, owner, claimLane(l))
+		got := map[string]string{}
+		for _, job := range reply.Jobs {
+			got[job.ID] = job.Corrupt
+		}
+		require.Len(t, got, 4)
+		require.NotEmpty(t, got[ids[0]])
+		require.NotEmpty(t, got[ids[2]])
+		require.Equal(t, []string{"", ""}, []string{got[ids[4]], got[ids[5]]})
+		require.Equal(t, "2|from the future", f.rdb.HGet(ctx, meta, ids[1]).Val(), "what is newer is left alone")
+		require.Equal(t, dianemo.Succeeded, f.state(ids[3]), "the record decides, not the lane")
+		require.Empty(t, f.claim(partition, owner, claimLane(l)).Jobs)
+
+		// Its record breaks while it runs, and then its peer goes silent.
+		require.NoError(t, f.rdb.HSet(ctx, meta, ids[4], "").Err())
+		require.Len(t, f.reap(partition), 4)
+		require.Equal(t, dianemo.Unreachable, f.state(ids[4]))
+		require.Equal(t, dianemo.Unreachable, f.state(ids[5]))
+	})
+}
+
+// Fields that a later program adds to the record survive this one.
+func TestAnUnknownTailIsKeptByteForByte(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		id := f.ids(1)[0]
+		partition := f.Partition(id)
+		r := record(id, lane("kind"))
+		r.Weight, r.Lane.Weight = 3, 4 // so that it has a record
+		f.enqueue(r)
+		const tail = "x=1|y=\x00\xff|"
+		meta := f.rdb.HGet(ctx, f.key(id, "meta"), id).Val()
+		require.NoError(t, f.rdb.HSet(ctx, f.key(id, "meta"), id, meta+tail).Err())
+		claim := dianemo.ClaimLane{Lane: r.Lane, Weight: 1}
+		for _, outcome := range []dianemo.Outcome{dianemo.Unstarted, dianemo.Succeed} {
+			jobs := f.claim(partition, owner, claim).Jobs
+			require.Len(t, jobs, 1)
+			require.Empty(t, f.settle(partition, owner, dianemo.Settlement{ID: id, Lane: jobs[0].Lane, Epoch: jobs[0].Epoch, Outcome: outcome}))
+			require.Contains(t, f.rdb.HGet(ctx, f.key(id, "meta"), id).Val(), "|"+tail)
+		}
+	})
+}
