@@ -37,14 +37,14 @@ func (l *laneKnown) least() int {
 }
 
 // need is what a claim from it must have room for. Where the lightest possible
-// job was not what waited, it is the heaviest; where that did not help either,
-// only time does: 0.
-func (l *laneKnown) need() int {
+// job was not what waited, it is the heaviest, or all that this peer could ever
+// give; where that did not help either, only time does: 0.
+func (l *laneKnown) need(capacity levels) int {
 	switch {
 	case l.stuck == 0:
 		return l.least()
 	case l.stuck == 1 && l.Lane.Weight > 0:
-		return l.Lane.Weight
+		return max(min(l.Lane.Weight, capacity.fits(l.Priority)), l.least())
 	}
 	return 0
 }

@@ -48,10 +48,8 @@ func (p *place) level() int {
 
 // fits reports whether there is room for some of its work.
 func (p *place) fits(room levels) bool {
-	most := room[1]
 	for level := 1; level < 10; level++ {
-		most = min(most, room[level])
-		if p.need[level] > 0 && p.need[level] <= most {
+		if p.need[level] > 0 && p.need[level] <= room.fits(level) {
 			return true
 		}
 	}
@@ -80,6 +78,19 @@ func (l *ledger) room() levels {
 		reserved += l.reserve[q]
 	}
 	return room
+}
+
+// capacity is the room of a peer on which nothing runs.
+func (l *ledger) capacity() levels {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	idle := ledger{available: l.available, reserve: l.reserve}
+	return idle.room()
+}
+
+// fits is the most that one job of this level may weigh.
+func (r levels) fits(level int) int {
+	return slices.Min(r[1 : level+1])
 }
 
 // ask grants a claim its budget: to be charged or given back with grant.close.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,8 +142,9 @@ func (part *partition) plan() (Claim, levels) {
 	}
 	due, _ := part.view.due(now.Add(part.ahead))
 	var need levels
+	capacity := p.ledger.capacity()
 	for _, l := range due {
-		if n := l.need(); n > 0 && (need[l.Priority] == 0 || n < need[l.Priority]) {
+		if n := l.need(capacity); n > 0 && (need[l.Priority] == 0 || n < need[l.Priority]) {
 			need[l.Priority] = n
 		}
 	}
@@ -222,9 +222,10 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 	if len(reply.Jobs) > 0 || len(reply.Missed) > 0 {
 		return
 	}
+	capacity := part.peer.ledger.capacity()
 	for _, l := range claim.Lanes {
 		known := part.view.index[l.Lane]
-		if known != nil && !known.due.IsZero() && !known.due.After(reply.Now) && known.need() <= slices.Min(claim.Room[1:l.Priority+1]) {
+		if known != nil && !known.due.IsZero() && !known.due.After(reply.Now) && known.need(capacity) <= levels(claim.Room).fits(l.Priority) {
 			known.stuck++
 		}
 	}

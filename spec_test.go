@@ -1,0 +1,75 @@
+package dianemo
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestASpecSurvivesItsEncoding(t *testing.T) {
+	for _, s := range []Spec{
+		{Kind: "k", Priority: 1},
+		{Kind: "mail/send@v2", Priority: 9, Grace: Unlimited, Weight: MaxWeight, Timeout: Unlimited, Retries: None, Reruns: None, Args: []byte("{}")},
+		{Kind: "k", Priority: 2, Grace: 24 * time.Hour, Timeout: time.Nanosecond, Retries: 1000, Reruns: 1, Codec: 3, Key: "2026-1",
+			Headers: map[string]string{"": "empty name", "empty value": "", "größe": "\x00\xff"}, Args: []byte(strings.Repeat("x", MaxPayload))},
+	} {
+		back, err := DecodeSpec(EncodeSpec(&s))
+		require.NoError(t, err)
+		if s.Args == nil {
+			s.Args = []byte{}
+		}
+		require.Equal(t, &s, back)
+	}
+}
+
+func TestASpecOfAnotherVersionOrWithUnknownFieldsIsRead(t *testing.T) {
+	b := EncodeSpec(&Spec{Kind: "k", Priority: 2, Args: []byte("1")})
+	back, err := DecodeSpec(append(b, 'Z', 3, 'a', 'b', 'c'))
+	require.NoError(t, err)
+	require.Equal(t, "k", back.Kind)
+	b[0]++
+	_, err = DecodeSpec(b)
+	require.ErrorIs(t, err, errSpecNewer)
+	b[0] = '0'
+	_, err = DecodeSpec(b)
+	require.ErrorIs(t, err, errSpecCorrupt)
+}
+
+// Whatever the bytes, decoding ends in a valid spec or in an error.
+func TestNoBytesBreakTheDecoder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	whole := EncodeSpec(&Spec{Kind: "kind", Priority: 2, Grace: time.Hour, Retries: 3, Headers: map[string]string{"a": "b"}, Args: []byte(`{"n":1}`)})
+	for range 200_000 {
+		b := append([]byte(nil), whole[:rng.IntN(len(whole)+1)]...)
+		for range rng.IntN(4) {
+			if len(b) > 1 {
+				b[1+rng.IntN(len(b)-1)] = byte(rng.IntN(256))
+			}
+		}
+		if s, err := DecodeSpec(b); err == nil {
+			require.NoError(t, CheckName("kind", s.Kind))
+			require.True(t, 1 <= s.Priority && s.Priority <= 9)
+		}
+	}
+}
+
+func TestBackoffGrowsToItsLimit(t *testing.T) {
+	retryIn := Exponential(time.Second, time.Minute)
+	for attempt, most := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 7: time.Minute, 100: time.Minute, 1 << 40: time.Minute} {
+		for range 100 {
+			got := retryIn(attempt, nil)
+			require.LessOrEqual(t, got, most)
+			require.GreaterOrEqual(t, got, most*3/4)
+		}
+	}
+	require.Equal(t, time.Hour, Every(time.Hour)(3, nil))
+}
+
+func TestLaneWeightsArePowersOfTwo(t *testing.T) {
+	for weight, lane := range map[int]int{0: 0, 1: 1, 2: 2, 3: 4, 9: 16, 64: 64, MaxWeight: MaxWeight} {
+		require.Equal(t, lane, laneWeight(weight))
+	}
+}
