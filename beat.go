@@ -2,6 +2,7 @@ package dianemo
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -12,15 +13,16 @@ import (
 const progressEvery = 500 * time.Millisecond
 
 // beats shows that the peer lives: to readers, and in each partition where it
-// holds runs. Between beats it passes on the progress that runs report.
-func (p *Peer) beats(ctx context.Context) {
+// holds runs. Between beats it passes on the progress that runs report. When the
+// namespace's layout is no longer one for this program, the peer fails.
+func (p *Peer) beats(ctx context.Context, fail func(error)) {
 	var under sync.WaitGroup
 	defer under.Wait()
 	beat := time.NewTicker(p.config.BeatEvery)
 	defer beat.Stop()
 	news := time.NewTicker(min(progressEvery, p.config.BeatEvery))
 	defer news.Stop()
-	p.present(ctx)
+	p.present(ctx, fail)
 	for {
 		whole := false
 		select {
@@ -28,7 +30,7 @@ func (p *Peer) beats(ctx context.Context) {
 			return
 		case <-beat.C:
 			whole = true
-			under.Go(func() { p.present(ctx) })
+			under.Go(func() { p.present(ctx, fail) })
 		case <-news.C:
 		}
 		for _, part := range p.partitions {
@@ -129,7 +131,7 @@ func (part *partition) unreported(rep report) {
 }
 
 // present shows the peer to readers.
-func (p *Peer) present(ctx context.Context) {
+func (p *Peer) present(ctx context.Context, fail func(error)) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
@@ -150,5 +152,8 @@ func (p *Peer) present(ctx context.Context) {
 	}
 	if err := p.store.Present(ctx, info, false); err != nil && ctx.Err() == nil {
 		p.logger.Warn("the peer could not show itself", "err", err)
+		if errors.Is(err, ErrLayout) {
+			fail(err)
+		}
 	}
 }

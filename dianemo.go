@@ -2,6 +2,7 @@ package dianemo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -114,7 +115,6 @@ type Peer struct {
 	ran   bool
 
 	partitions []*partition
-	handlers   sync.WaitGroup
 	closing    atomic.Bool // claims nothing more
 	term       atomic.Pointer[term]
 }
@@ -185,8 +185,8 @@ func (p *Peer) handle(name string, policy Policy, fn handler) error {
 // Redis can't be reached for as long, it returns a [StuckError].
 //
 // While Redis can't be reached at the start, Run says so in the log and keeps
-// trying. It returns ErrLayout if the namespace is not one for this program,
-// and ErrRunTwice if it was called before. Handlers' contexts have ctx's values,
+// trying. It returns ErrLayout if the namespace is not one for this program, or
+// no longer is, and ErrRunTwice if it was called before. Handlers' contexts have ctx's values,
 // but not its end.
 func (p *Peer) Run(ctx context.Context) error {
 	p.mu.Lock()
@@ -205,6 +205,8 @@ func (p *Peer) Run(ctx context.Context) error {
 	}
 
 	base := context.WithoutCancel(ctx)
+	ctx, fail := context.WithCancelCause(ctx) // fail: by an error that ends the peer
+	defer fail(nil)
 	alive, quit := context.WithCancel(base) // ends when no job is left here
 	defer quit()
 	turns, abandon := context.WithCancel(base) // ends when results can wait no longer
@@ -219,7 +221,7 @@ func (p *Peer) Run(ctx context.Context) error {
 		work.Go(func() { part.turns(turns, base) })
 	}
 	rest.Go(func() { p.listen(alive) })
-	rest.Go(func() { p.beats(alive) })
+	rest.Go(func() { p.beats(alive, fail) })
 	rest.Go(func() { p.lead(alive) })
 	rest.Go(func() { p.chores(alive) })
 
@@ -228,6 +230,9 @@ func (p *Peer) Run(ctx context.Context) error {
 	quit()
 	rest.Wait()
 	p.leave(base)
+	if cause := context.Cause(ctx); errors.Is(cause, ErrLayout) {
+		return errors.Join(cause, err)
+	}
 	return err
 }
 

@@ -334,6 +334,53 @@ func TestTheNamespaceRemembersItsLayout(t *testing.T) {
 	}
 }
 
+func TestAPeerStopsWhenTheNamespaceIsNoLongerForIt(t *testing.T) {
+	store := redisStore(t, server.Client(t), 2)
+	var kind dianemo.Kind[Args]
+	peer := start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond}, func(p *dianemo.Peer) { kind = handle(t, p, "kind", dianemo.Policy{}, returns(nil)) })
+	enqueue(t, peer, kind, dianemo.Options{})
+	peer.next()
+	key := fmt.Sprintf("{test-%d}:layout", namespaces.Load())
+	require.EqualValues(t, 0, server.Client(t).HSet(t.Context(), key, "min_peer", 2).Val())
+	require.ErrorIs(t, peer.wait(), dianemo.ErrLayout)
+}
+
+// One node that holds all slots refuses what no cluster would carry out: a
+// script or a transaction whose keys are in several slots.
+func TestAClusterWorks(t *testing.T) {
+	node := redistest.Start(t, "--cluster-enabled", "yes")
+	require.NoError(t, node.Client(t).ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{node.Addr()}})
+	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+	require.Eventually(t, func() bool { return rdb.Set(t.Context(), "up", 1, 0).Err() == nil }, 10*time.Second, 10*time.Millisecond)
+	store := redisstore.New(rdb, redisstore.Options{})
+	var kind dianemo.Kind[Args]
+	peer := start(t, store, dianemo.Config{BeatEvery: 200 * time.Millisecond}, func(p *dianemo.Peer) {
+		kind = handle(t, p, "kind", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[Args]) error {
+			job.Progress(1, 2, "half")
+			if job.Attempt == 1 {
+				return dianemo.RetryIn(0, errBoom)
+			}
+			return job.SetResult(job.Args.N)
+		})
+	})
+	var requests []dianemo.Request
+	for i := range 500 {
+		requests = append(requests, kind.New(Args{i}))
+	}
+	ids, err := peer.EnqueueMany(t.Context(), requests...)
+	require.NoError(t, err)
+	require.Equal(t, 64, store.Partitions())
+	for range 2 * len(ids) {
+		peer.next()
+	}
+	require.Equal(t, "499", string(get(t, peer, ids[499]).Result))
+	counts, err := peer.Counts(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []dianemo.Count{{State: dianemo.Succeeded, Kind: "kind", Priority: 2, Jobs: 500}}, counts)
+	require.Eventually(t, func() bool { all, err := peer.Peers(t.Context()); return err == nil && len(all) == 1 }, 10*time.Second, 10*time.Millisecond)
+}
+
 // A claim or a settle of 100 jobs is a handful of commands.
 func TestAHundredJobsTakeAHandfulOfCommands(t *testing.T) {
 	own := redistest.Start(t)

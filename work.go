@@ -24,15 +24,16 @@ type partition struct {
 	finished []finished      // returned and not yet settled
 
 	// Only the loop touches these.
-	turn   uint64 // number of the last
-	view   laneView
-	page   int           // where the next listing of lanes begins
-	place  place         // in the line for tokens
-	batch  int           // jobs claimed at most, by how long turns take
-	ahead  time.Duration // the store's clock less ours
-	tick   time.Time     // when to look although nothing was heard
-	beaten atomic.Bool   // a beat is under way
-	lastOK atomic.Int64  // when the store last answered a beat (Unix ns)
+	turn  uint64 // number of the last
+	view  laneView
+	page  int           // where the next listing of lanes begins
+	place place         // in the line for tokens
+	batch int           // jobs claimed at most, by how long turns take
+	ahead time.Duration // the store's clock less ours
+	tick  time.Time     // when to look although nothing was heard
+	trip  time.Duration // the quickest turn so far: mostly the network's part
+
+	beaten atomic.Bool // a beat is under way
 }
 
 // finished is a run that has returned.
@@ -197,18 +198,21 @@ func (part *partition) send(ctx context.Context, settle []finished, claim Claim)
 	}
 }
 
-// measure learns the store's clock, and how large a batch may be: turns are
-// to take less than 5 ms.
+// measure learns the store's clock, and how large a batch may be: a turn is to
+// hold the store for less than 5 ms.
 func (part *partition) measure(begin time.Time, reply TurnReply, claim Claim) {
 	took := time.Since(begin)
+	if part.trip == 0 || took < part.trip {
+		part.trip = took
+	}
 	if claim.Limit == 0 {
 		return
 	}
 	part.ahead = reply.Now.Sub(begin.Add(took / 2))
-	switch {
-	case took > 5*time.Millisecond && len(reply.Jobs) > 32:
+	switch held := took - part.trip; {
+	case held > 5*time.Millisecond && len(reply.Jobs) > 32:
 		part.batch = max(len(reply.Jobs)*3/4, 32)
-	case took < 3*time.Millisecond && len(reply.Jobs) == part.batch:
+	case held < 3*time.Millisecond && len(reply.Jobs) == part.batch:
 		part.batch = min(part.batch+32, MaxCallJobs)
 	}
 }

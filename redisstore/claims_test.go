@@ -162,7 +162,8 @@ func TestReapedJobsRunAgainAsOftenAsTheyMay(t *testing.T) {
 		for id, reruns := range jobs {
 			job, err := f.Get(t.Context(), id)
 			require.NoError(t, err)
-			require.Equal(t, []any{dianemo.Unreachable, "silent", reruns + 1, owner}, []any{job.Info.State, job.Info.Reason, job.Info.Runs, job.Info.Peer}, id)
+			require.Equal(t, []any{dianemo.Unreachable, "silent", reruns + 1, reruns + 1, owner},
+				[]any{job.Info.State, job.Info.Reason, job.Info.Runs, job.Info.Attempt, job.Info.Peer}, id)
 			require.Contains(t, job.Info.Errors[0].Text, "silent")
 		}
 	})

@@ -110,7 +110,8 @@ func (m *meta) fill(info *dianemo.JobInfo) {
 	info.StartedAt, info.EndedAt = at(m.started), at(m.ended)
 	info.Runs, info.Peer, info.Epoch, info.Reason = m.runs, m.peer, m.epoch, m.reason
 	info.Attempt = m.fails + m.reruns
-	if info.State == dianemo.Running || info.State == dianemo.Succeeded {
+	switch info.State {
+	case dianemo.Running, dianemo.Succeeded, dianemo.Unreachable:
 		info.Attempt++
 	}
 }
