@@ -397,7 +397,7 @@ func (f *fleet) awaitLeader(p *peer) line {
 	return f.await(1, "the peer lead", func(l line) bool { return l.Event == lead && l.Leading && l.PID == p.pid })[0]
 }
 
-// term of the partition: the highest that has done chores there.
+// terms are the last that did chores, by partition.
 func (f *fleet) terms() []string {
 	f.t.Helper()
 	terms := make([]string, f.partitions)

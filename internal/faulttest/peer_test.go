@@ -151,8 +151,11 @@ func peerMain(encoded string) int {
 	}
 	w.id = peer.ID()
 	for _, name := range s.Kinds {
-		// No kind gives up for other reasons than those that are tested.
-		kind := dianemo.NewKind[args](name, dianemo.Policy{RetryIn: dianemo.Every(time.Millisecond)})
+		policy := dianemo.Policy{}
+		if name == "once" {
+			policy.Priority = 1 // so that such jobs are claimed without having been heard of
+		}
+		kind := dianemo.NewKind[args](name, policy)
 		if err := kind.Handle(peer, w.handle); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 2

@@ -29,7 +29,7 @@ func TestAPeerThatIsTerminatedFinishesItsJobsAndClaimsNoMore(t *testing.T) {
 	})
 	later := f.enqueue(6, "work", args{}, dianemo.Options{})
 	// Past its limit of silence it still holds its jobs: it beats to the end.
-	f.quiet(silentAfter+2*beatEvery, "a start or a loss", func(l line) bool { return l.is(started) || l.is(reaped) || l.is(ended) })
+	f.quiet(spared, "a start or a loss", func(l line) bool { return l.is(started) || l.is(reaped) || l.is(ended) })
 	p.release()
 	require.Empty(t, p.exit().Cause)
 	f.ranOnce(p, ids...)
@@ -109,6 +109,7 @@ func TestATerminatedPeerNamesTheJobsWhoseHandlersIgnoreItAndTheyAreReaped(t *tes
 }
 
 func TestAPeerThatIsTerminatedWhileRedisIsAwayGivesUpInTimeAndNamesItsJobs(t *testing.T) {
+	t.Parallel()
 	for _, outage := range outages {
 		t.Run(outage.name, func(t *testing.T) {
 			t.Parallel()
