@@ -34,14 +34,19 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 		case <-news.C:
 		}
 		for _, part := range p.partitions {
-			runs := part.report(whole, p.config.StuckAfter)
 			// A partition that does not answer must not keep the others from beating.
-			if len(runs.held) > 0 && part.beaten.CompareAndSwap(false, true) {
-				under.Go(func() {
-					defer part.beaten.Store(false)
-					part.beat(ctx, runs)
-				})
+			if !part.beaten.CompareAndSwap(false, true) {
+				continue
 			}
+			rep := part.report(whole, p.config.StuckAfter)
+			if len(rep.held) == 0 {
+				part.beaten.Store(false)
+				continue
+			}
+			under.Go(func() {
+				defer part.beaten.Store(false)
+				part.beat(ctx, rep)
+			})
 		}
 	}
 }
@@ -58,7 +63,7 @@ func (part *partition) report(whole bool, stuckAfter time.Duration) report {
 	now := time.Now()
 	for _, r := range part.runs() {
 		r.mu.Lock()
-		if r.ctx != nil && r.ctx.Err() != nil {
+		if r.ctx.Err() != nil {
 			if r.ended.IsZero() {
 				r.ended = now
 			}
@@ -90,31 +95,30 @@ func (part *partition) beat(ctx context.Context, rep report) {
 	reply, err := p.store.Beat(ctx, part.number, Beat{Peer: p.id, Every: p.config.BeatEvery, Runs: rep.held})
 	if err != nil {
 		part.unreported(rep)
-		if ctx.Err() == nil {
-			p.logger.Warn("a beat was not answered", "partition", part.number, "err", err)
-		}
 	}
-	lost := part.lost(reply.Lost, rep.held)
+	if ctx.Err() == nil {
+		part.silent.about(p.logger, err, "a beat was not answered", "partition", part.number)
+	}
+	lost := part.lost(reply.Lost)
 	p.hooks.Beat(BeatInfo{part.number, len(rep.held), lost, rep.stuck, time.Since(begin), err})
 }
 
-// lost ends the contexts of runs that the store says are not this peer's. A run
-// that was settled while the beat was under way is none.
-func (part *partition) lost(ids []string, held []HeldRun) []string {
-	if len(ids) == 0 {
-		return nil
-	}
-	var lost []string
+// lost ends the contexts of runs that the store says are not this peer's, and
+// returns those that are new. A run that was settled while the beat was under
+// way is none.
+func (part *partition) lost(refs []RunRef) []string {
+	var ids []string
 	part.mu.Lock()
 	defer part.mu.Unlock()
-	for _, h := range held {
-		if r := part.held[h.ID]; r != nil && r.epoch == h.Epoch && slices.Contains(ids, h.ID) {
-			r.stop(ErrLost)
-			lost = append(lost, h.ID)
-			part.peer.logger.Warn("a run was lost: the store has given the job up or to another peer", "job", h.ID, "epoch", h.Epoch)
+	for _, ref := range refs {
+		if r := part.held[ref]; r != nil && !r.lost {
+			r.lost = true
+			r.cancel(ErrLost)
+			ids = append(ids, ref.ID)
+			part.peer.logger.Warn("a run was lost: the store has given the job up or to another peer", "job", ref.ID, "epoch", ref.Epoch)
 		}
 	}
-	return lost
+	return ids
 }
 
 // unreported makes the next beat carry the progress that this one did not.
@@ -122,7 +126,7 @@ func (part *partition) unreported(rep report) {
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	for _, h := range rep.held {
-		if r := part.held[h.ID]; r != nil && h.Progress != nil {
+		if r := part.held[RunRef{h.ID, h.Epoch}]; r != nil && h.Progress != nil {
 			r.mu.Lock()
 			r.news = true
 			r.mu.Unlock()
@@ -150,10 +154,11 @@ func (p *Peer) present(ctx context.Context, fail func(error)) {
 		}
 		r.mu.Unlock()
 	}
-	if err := p.store.Present(ctx, info, false); err != nil && ctx.Err() == nil {
-		p.logger.Warn("the peer could not show itself", "err", err)
-		if errors.Is(err, ErrLayout) {
-			fail(err)
-		}
+	err = p.store.Present(ctx, info, false)
+	if ctx.Err() == nil {
+		p.unseen.about(p.logger, err, "the peer could not show itself")
+	}
+	if errors.Is(err, ErrLayout) {
+		fail(err)
 	}
 }

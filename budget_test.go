@@ -116,7 +116,7 @@ func TestEveryEdgeHasItsHook(t *testing.T) {
 		require.Error(t, silent.stop())
 
 		other := dianemo.NewKind[Args]("other", dianemo.Policy{})
-		peer := start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: 300 * time.Millisecond, Lease: 100 * time.Millisecond, Hooks: hooks}, func(p *dianemo.Peer) {
+		peer := start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: 400 * time.Millisecond, Lease: 100 * time.Millisecond, Hooks: hooks}, func(p *dianemo.Peer) {
 			handle(t, p, "mine", dianemo.Policy{}, returns(nil))
 			require.NoError(t, other.Handle(p, returns(nil)))
 		})

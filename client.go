@@ -376,7 +376,8 @@ func (b *outbox) awaited(batch []*parcel) bool {
 	return slices.ContainsFunc(batch, func(p *parcel) bool { return !p.left })
 }
 
-// Get reads one job whole, or returns [ErrNotFound].
+// Get reads one job whole, or returns [ErrNotFound]. Like all reading, it does not
+// try again while Redis can't be reached.
 func (c *Client) Get(ctx context.Context, id string) (*JobInfo, error) {
 	if err := CheckName("id", id); err != nil {
 		return nil, err

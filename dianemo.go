@@ -34,8 +34,7 @@ type Config struct {
 	// not hear; default 5 s, at least 100 ms.
 	BeatEvery time.Duration
 	// SilentAfter is how long a peer may be silent before its runs are taken
-	// from it; default four times BeatEvery, at least 100 ms and at least twice
-	// BeatEvery.
+	// from it; default four times BeatEvery, which is also the least.
 	SilentAfter time.Duration
 	// Lease is how long the leader may be silent before another peer takes over;
 	// default three times BeatEvery, at least 100 ms.
@@ -86,7 +85,7 @@ func (c *Config) fill() error {
 		least time.Duration
 	}{
 		{"Config.BeatEvery", c.BeatEvery, minInterval},
-		{"Config.SilentAfter", c.SilentAfter, 2 * c.BeatEvery},
+		{"Config.SilentAfter", c.SilentAfter, 4 * c.BeatEvery},
 		{"Config.Lease", c.Lease, minInterval},
 		{"Config.StuckAfter", c.StuckAfter, 0},
 	} {
@@ -117,6 +116,7 @@ type Peer struct {
 	partitions []*partition
 	closing    atomic.Bool // claims nothing more
 	term       atomic.Pointer[term]
+	unseen     complaint // about the peer not showing itself
 }
 
 type registered struct {
@@ -170,8 +170,8 @@ func (p *Peer) handle(name string, policy Policy, fn handler) error {
 	if _, ok := p.kinds[name]; ok {
 		return &FieldError{"kind", name, "one handler for each kind and peer"}
 	}
-	if policy.Weight > p.config.Tokens {
-		p.logger.Warn("this kind is too heavy for this peer, which will never run it", "kind", name, "weight", policy.Weight, "tokens", p.config.Tokens)
+	if most := p.ledger.capacity().fits(inherit(policy.Priority, 2)); policy.Weight > most {
+		p.logger.Warn("this kind is too heavy for this peer, which will never run it", "kind", name, "weight", policy.Weight, "tokens", most)
 	}
 	p.kinds[name] = registered{policy, fn}
 	return nil
@@ -183,6 +183,9 @@ func (p *Peer) handle(name string, policy Policy, fn handler) error {
 // cost of an attempt (a job without retries and reruns ends failed), and stores
 // the results. If handlers do not return within Config.StuckAfter even so, or
 // Redis can't be reached for as long, it returns a [StuckError].
+//
+// A call that Redis has taken and does not answer is waited for, for as long as
+// the client's ReadTimeout.
 //
 // While Redis can't be reached at the start, Run says so in the log and keeps
 // trying. It returns ErrLayout if the namespace is not one for this program, or
@@ -210,6 +213,7 @@ func (p *Peer) Run(ctx context.Context) error {
 	alive, quit := context.WithCancel(base) // ends when no job is left here
 	defer quit()
 	turns, abandon := context.WithCancel(base) // ends when results can wait no longer
+	context.AfterFunc(turns, quit)
 	defer abandon()
 	p.partitions = make([]*partition, p.store.Partitions())
 	for i := range p.partitions {
@@ -229,7 +233,9 @@ func (p *Peer) Run(ctx context.Context) error {
 	err := p.shutdown(&work, abandon)
 	quit()
 	rest.Wait()
-	p.leave(base)
+	if err == nil { // else the store does not answer, or the peer has to be seen to be silent
+		p.leave(base)
+	}
 	if cause := context.Cause(ctx); errors.Is(cause, ErrLayout) {
 		return errors.Join(cause, err)
 	}
@@ -259,12 +265,12 @@ func (p *Peer) shutdown(work *sync.WaitGroup, abandon context.CancelFunc) error 
 		return nil
 	}
 	for _, r := range p.held() {
-		r.stop(ErrShutdown)
+		r.cancel(ErrShutdown)
 	}
 	if wait(p.config.StuckAfter) {
 		return nil
 	}
-	abandon()
+	abandon() // which ends the other loops too, so that calls that hang do so together
 	<-worked
 	var ids []string
 	for _, part := range p.partitions {
@@ -274,7 +280,7 @@ func (p *Peer) shutdown(work *sync.WaitGroup, abandon context.CancelFunc) error 
 		return nil
 	}
 	slices.Sort(ids)
-	return &StuckError{ids}
+	return &StuckError{slices.Compact(ids)}
 }
 
 // leave takes the peer off the list and gives up its lease. Neither is needed:
@@ -293,11 +299,26 @@ func (p *Peer) leave(base context.Context) {
 	}
 }
 
+// A complaint is made once for each run of failures, so that an outage does not
+// fill the log.
+type complaint struct{ made atomic.Bool }
+
+// about logs err if it is the first in a row; nil ends the row.
+func (c *complaint) about(logger *slog.Logger, err error, message string, args ...any) {
+	if err == nil {
+		c.made.Store(false)
+	} else if !c.made.Swap(true) {
+		logger.Warn(message, append(args, "err", err)...)
+	}
+}
+
 // listen hears wake-ups.
 func (p *Peer) listen(ctx context.Context) {
+	var deaf complaint
 	for attempt := 1; ; attempt++ {
 		err := p.store.Listen(ctx, func(partition int) {
 			attempt = 1
+			deaf.about(p.logger, nil, "")
 			for i, part := range p.partitions {
 				if partition < 0 || partition == i {
 					part.look.Store(true)
@@ -308,7 +329,7 @@ func (p *Peer) listen(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		p.logger.Warn("wake-ups can't be heard; until then the tick has to do", "err", err)
+		deaf.about(p.logger, err, "wake-ups can't be heard; until then the tick has to do")
 		if !pause(ctx, backoff(attempt, 50*time.Millisecond, 5*time.Second)) {
 			return
 		}

@@ -39,8 +39,10 @@ type ClaimInfo struct {
 type SettleInfo struct {
 	ID, Kind string
 	Priority int
+	Weight   int
 	Epoch    int64
 	Outcome  Outcome
+	State    State // that the job is in now, unless Stale: Succeeded, Failed, or Scheduled again
 	Reason   string
 	Error    string
 	Took     time.Duration // from start to return
@@ -51,7 +53,7 @@ type SettleInfo struct {
 type BeatInfo struct {
 	Partition int
 	Runs      int      // held by this peer
-	Lost      []string // ids of jobs whose runs the store says this peer does not hold
+	Lost      []string // ids of jobs whose runs are newly found not to be this peer's
 	Stuck     []string // ids of jobs newly found to ignore the end of their context
 	Took      time.Duration
 	Err       error
@@ -59,14 +61,17 @@ type BeatInfo struct {
 
 // ReapInfo is a job taken from a silent peer.
 type ReapInfo struct {
-	ID, Peer string
+	ID, Kind string
+	Priority int
+	Peer     string
 	State    State // Scheduled again, or Unreachable
 }
 
 // MissInfo is a job that was not started within its grace.
 type MissInfo struct {
-	ID    string
-	State State // Missed, or Failed if it had been run before
+	ID, Kind string
+	Priority int
+	State    State // Missed, or Failed if it had been run before
 }
 
 // LeadInfo says that this peer leads, or no longer does.

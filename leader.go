@@ -111,8 +111,10 @@ func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
 			more, err = step(Call{p.id, *calls}, Chore{Term: term, Limit: 100, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter})
 			if errors.Is(err, ErrDeposed) {
 				p.depose()
-			} else if err != nil && ctx.Err() == nil {
-				p.logger.Warn("a chore failed; it comes round again", "partition", partition, "err", err)
+				return
+			}
+			if ctx.Err() == nil {
+				p.partitions[partition].chores.about(p.logger, err, "a chore failed; it comes round again", "partition", partition)
 			}
 			if err != nil {
 				return
@@ -123,7 +125,7 @@ func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
 		reply, err := p.store.Reap(ctx, partition, call, chore)
 		for _, job := range reply.Jobs {
 			p.logger.Warn("a job's peer went silent", "job", job.ID, "silent", reply.Peer, "state", job.State)
-			p.hooks.Reap(ReapInfo{job.ID, reply.Peer, job.State})
+			p.hooks.Reap(ReapInfo{job.ID, job.Kind, job.Priority, reply.Peer, job.State})
 		}
 		if reply.Wake {
 			p.wake(partition)
@@ -133,7 +135,7 @@ func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
 	again(func(call Call, chore Chore) (bool, error) {
 		reply, err := p.store.Miss(ctx, partition, call, chore)
 		for _, job := range reply.Jobs {
-			p.hooks.Miss(MissInfo{job.ID, job.State})
+			p.hooks.Miss(MissInfo{job.ID, job.Kind, job.Priority, job.State})
 		}
 		return reply.More, err
 	})

@@ -28,15 +28,18 @@ type run struct {
 	due       time.Time
 	enqueued  time.Time
 	started   time.Time
-	cancel    context.CancelCauseFunc
 	ctx       context.Context
+	cancel    context.CancelCauseFunc
 
 	mu       sync.Mutex
 	progress Progress
 	news     bool // progress that no beat has carried yet
 	result   []byte
 	ended    time.Time // when a beat first found its context ended
+	lost     bool      // a beat has found it lost; guarded by the partition's mu
 }
+
+func (r *run) ref() RunRef { return RunRef{r.id, r.epoch} }
 
 func (r *run) setProgress(done, total int64, note string) {
 	r.mu.Lock()
@@ -58,19 +61,26 @@ func (r *run) setResult(v any) error {
 	return nil
 }
 
-// execute calls the handler and says how the run ended. It returns only when
-// the handler's goroutine is done with it, however it went.
-func (r *run) execute(base context.Context, done func(Settlement)) {
+// open makes the context in which the handler will run. The time-out counts
+// from here.
+func (r *run) open(base context.Context) {
 	ctx, cancel := context.WithCancelCause(base)
+	r.ctx, r.cancel = ctx, cancel
 	if timeout := inherit(r.spec.Timeout, r.policy.Timeout, Unlimited); timeout > 0 {
 		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, timeout, ErrTimeout)
-		defer stop()
+		r.ctx, stop = context.WithTimeoutCause(ctx, timeout, ErrTimeout)
+		r.cancel = func(cause error) {
+			cancel(cause)
+			stop()
+		}
 	}
-	r.mu.Lock()
-	r.ctx, r.cancel = ctx, cancel
-	r.mu.Unlock()
-	defer cancel(nil)
+}
+
+// execute calls the handler and says how the run ended. It returns only when
+// the handler's goroutine is done with it, however it went.
+func (r *run) execute(done func(Settlement)) {
+	ctx := r.ctx
+	defer r.cancel(nil)
 
 	var err error
 	returned := false
@@ -89,15 +99,6 @@ func (r *run) execute(base context.Context, done func(Settlement)) {
 	}()
 	err = r.fn(ctx, r)
 	returned = true
-}
-
-// stop ends the handler's context with this cause, if it runs.
-func (r *run) stop(cause error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.cancel != nil {
-		r.cancel(cause)
-	}
 }
 
 // settlement decides what becomes of the job: the table of DESIGN §3.

@@ -139,7 +139,18 @@ const (
 	Unstarted Outcome = "unstarted"
 )
 
-// A Settlement says how one run ended. It is refused as stale unless the job
+// state is what the outcome makes of the job.
+func (o Outcome) state() State {
+	switch o {
+	case Succeed:
+		return Succeeded
+	case FailRun:
+		return Failed
+	}
+	return Scheduled
+}
+
+// A Settlement says how one run ended. A turn has at most one of each run. It is refused as stale unless the job
 // still runs under this peer and epoch.
 type Settlement struct {
 	ID      string
@@ -176,7 +187,7 @@ type ClaimLane struct {
 
 // A TurnReply answers a turn.
 type TurnReply struct {
-	Stale []string // ids of settlements that were refused
+	Stale []RunRef // of settlements that were refused
 	// Wake: by what was settled, some lane has work sooner than before.
 	Wake   bool
 	Jobs   []Claimed
@@ -214,8 +225,10 @@ type Claimed struct {
 
 // Moved is a job that a chore moved on.
 type Moved struct {
-	ID    string
-	State State
+	ID       string
+	State    State
+	Kind     string
+	Priority int
 }
 
 // A Beat is a peer's sign of life in one partition.
@@ -232,10 +245,17 @@ type HeldRun struct {
 	Progress *Progress // nil: nothing new
 }
 
+// A RunRef names one run. A peer may have two of a job, if it lost the first
+// and claimed the job again before that one's handler returned.
+type RunRef struct {
+	ID    string
+	Epoch int64
+}
+
 // BeatReply: which of the runs the peer does not hold any more, and how many
 // the store says it does hold.
 type BeatReply struct {
-	Lost []string
+	Lost []RunRef
 	Held int
 }
 

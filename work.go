@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ type partition struct {
 	look   atomic.Bool   // there may be work of which nothing is known
 
 	mu       sync.Mutex
-	held     map[string]*run // claimed and not yet returned
+	held     map[RunRef]*run // claimed and not yet returned
 	finished []finished      // returned and not yet settled
 
 	// Only the loop touches these.
@@ -34,6 +35,8 @@ type partition struct {
 	trip  time.Duration // the quickest turn so far: mostly the network's part
 
 	beaten atomic.Bool // a beat is under way
+	silent complaint   // about beats that are not answered
+	chores complaint   // about chores that fail
 }
 
 // finished is a run that has returned.
@@ -44,7 +47,7 @@ type finished struct {
 }
 
 func newPartition(p *Peer, number int) *partition {
-	part := &partition{peer: p, number: number, kicked: make(chan struct{}, 1), held: map[string]*run{}, batch: MaxCallJobs}
+	part := &partition{peer: p, number: number, kicked: make(chan struct{}, 1), held: map[RunRef]*run{}, batch: MaxCallJobs}
 	part.place.call = part.kick
 	part.look.Store(true)
 	for name, kind := range p.kinds {
@@ -236,16 +239,13 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 }
 
 // settled tells the hooks, once the store has answered.
-func (part *partition) settled(settle []finished, stale []string) {
-	refused := map[string]bool{}
-	for _, id := range stale {
-		refused[id] = true
-	}
+func (part *partition) settled(settle []finished, stale []RunRef) {
 	for _, f := range settle {
 		s := f.settlement
-		part.peer.hooks.Settle(SettleInfo{ID: s.ID, Kind: f.run.kind, Priority: f.run.priority, Epoch: s.Epoch, Outcome: s.Outcome,
-			Reason: s.Reason, Error: s.Error, Took: f.took, Stale: refused[s.ID]})
-		if refused[s.ID] {
+		refused := slices.Contains(stale, f.run.ref())
+		part.peer.hooks.Settle(SettleInfo{ID: s.ID, Kind: f.run.kind, Priority: f.run.priority, Weight: f.run.weight, Epoch: s.Epoch, Outcome: s.Outcome, State: s.Outcome.state(),
+			Reason: s.Reason, Error: s.Error, Took: f.took, Stale: refused})
+		if refused {
 			part.peer.logger.Warn("a result was refused: the run was no longer this peer's", "job", s.ID, "kind", f.run.kind, "epoch", s.Epoch)
 		}
 	}
@@ -263,17 +263,18 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 			part.finished = append(part.finished, finished{run: r, settlement: *refusal})
 			continue
 		}
-		part.held[r.id] = r
+		r.open(base)
+		part.held[r.ref()] = r
 		runs = append(runs, r)
 	}
 	part.mu.Unlock()
 	p.ledger.close(grant, runs)
 	for _, m := range reply.Missed {
-		p.hooks.Miss(MissInfo{m.ID, m.State})
+		p.hooks.Miss(MissInfo{m.ID, m.Kind, m.Priority, m.State})
 	}
 	for _, r := range runs {
 		p.hooks.Claim(ClaimInfo{r.id, r.kind, r.priority, r.weight, r.attempt, r.epoch, r.due, max(reply.Now.Sub(r.due), 0)})
-		go r.execute(base, func(s Settlement) { part.finish(r, s) })
+		go r.execute(func(s Settlement) { part.finish(r, s) })
 	}
 }
 
@@ -307,7 +308,7 @@ func (part *partition) newRun(job *Claimed, now time.Time) (*run, *Settlement) {
 // goroutine has really returned.
 func (part *partition) finish(r *run, s Settlement) {
 	part.mu.Lock()
-	delete(part.held, r.id)
+	delete(part.held, r.ref())
 	part.finished = append(part.finished, finished{r, s, time.Since(r.started)})
 	part.mu.Unlock()
 	part.peer.ledger.release(r.priority, r.weight)
@@ -367,8 +368,8 @@ func (part *partition) unsettled() []string {
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	var ids []string
-	for id := range part.held {
-		ids = append(ids, id)
+	for ref := range part.held {
+		ids = append(ids, ref.ID)
 	}
 	for _, f := range part.finished {
 		ids = append(ids, f.run.id)

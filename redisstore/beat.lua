@@ -1,7 +1,7 @@
 -- beat: the peer is alive, and these runs are where they are. Moves no job.
 -- KEYS  1 beats, 2 info, 3 run:<peer>, 4 progress
 -- ARGV  1 peer, 2 beat interval (ms), then for each run: id, epoch, progress ('' nothing new)
--- Reply {'ok', runs that the store says it holds, ids of runs that it does not hold ...}
+-- Reply {'ok', runs that the store says it holds, id and epoch of each run that it does not hold ...}
 local ids = {}
 for i = 3, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
 
@@ -12,6 +12,7 @@ if #ids > 0 then
     local i = 3 + (j - 1) * 3
     if tonumber(epochs[j] or nil) ~= tonumber(ARGV[i + 1]) then
       reply[#reply + 1] = id
+      reply[#reply + 1] = ARGV[i + 1]
     elseif ARGV[i + 2] ~= '' then
       progress[#progress + 1] = id
       progress[#progress + 1] = ARGV[i + 2]

@@ -50,7 +50,7 @@ func TestTheSameCallAgainHasTheEffectAndTheAnswerOfTheFirst(t *testing.T) {
 			reply, err := f.Turn(ctx, partition, claim, nil, ask)
 			require.NoError(t, err)
 			require.Len(t, reply.Jobs, 2)
-			require.Equal(t, []dianemo.Moved{{ID: ids[2], State: dianemo.Missed}}, reply.Missed)
+			require.Equal(t, []dianemo.Moved{{ID: ids[2], State: dianemo.Missed, Kind: "kind", Priority: 2}}, reply.Missed)
 			if i == 0 {
 				first = reply
 				// What comes between must not be claimed by the same call.
@@ -67,7 +67,7 @@ func TestTheSameCallAgainHasTheEffectAndTheAnswerOfTheFirst(t *testing.T) {
 		for range 3 {
 			reply, err := f.Turn(ctx, partition, settle, settlements, dianemo.Claim{})
 			require.NoError(t, err)
-			require.Equal(t, []string{first.Jobs[1].ID}, reply.Stale)
+			require.Equal(t, []dianemo.RunRef{{ID: first.Jobs[1].ID, Epoch: first.Jobs[1].Epoch + 1}}, reply.Stale)
 		}
 		job, err := f.Get(ctx, first.Jobs[0].ID)
 		require.NoError(t, err)
@@ -77,7 +77,7 @@ func TestTheSameCallAgainHasTheEffectAndTheAnswerOfTheFirst(t *testing.T) {
 
 		// Not even a call of another number, sent because the first one's answer
 		// was given up, is refused what this very run had settled.
-		require.Equal(t, []string{first.Jobs[1].ID}, f.settle(partition, owner, settlements...))
+		require.Equal(t, []dianemo.RunRef{{ID: first.Jobs[1].ID, Epoch: first.Jobs[1].Epoch + 1}}, f.settle(partition, owner, settlements...))
 	})
 }
 
@@ -117,8 +117,8 @@ func TestChoresSentTwiceAnswerTwiceTheSame(t *testing.T) {
 		miss := f.call("leader")
 		reply, err := f.Miss(t.Context(), partition, miss, dianemo.Chore{Term: 1, Limit: 10})
 		require.NoError(t, err)
-		require.Equal(t, []dianemo.Moved{{ID: ids[0], State: dianemo.Missed}}, reply.Jobs)
-		require.Equal(t, []dianemo.Moved{{ID: ids[1], State: dianemo.Unreachable}}, f.reap(partition))
+		require.Equal(t, []dianemo.Moved{{ID: ids[0], State: dianemo.Missed, Kind: "kind", Priority: 2}}, reply.Jobs)
+		require.Equal(t, []dianemo.Moved{{ID: ids[1], State: dianemo.Unreachable, Kind: "kind", Priority: 2}}, f.reap(partition))
 	})
 }
 

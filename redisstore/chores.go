@@ -37,26 +37,33 @@ func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, chor
 	if err != nil || len(reply) == 1 {
 		return answer, err
 	}
-	answer.Peer = text(reply[1])
-	lanes, runs, err := s.heldBy(ctx, t, answer.Peer, min(chore.Limit, dianemo.MaxCallJobs))
-	if err != nil {
-		return answer, err
+	for _, peer := range reply[1:] {
+		lanes, runs, held, err := s.heldBy(ctx, t, text(peer), min(chore.Limit, dianemo.MaxCallJobs))
+		if err != nil {
+			return answer, err
+		}
+		if len(runs) == 0 && held > 0 {
+			continue // all its runs are a newer program's
+		}
+		if reply, err = reap(text(peer), lanes, runs); err != nil {
+			return answer, err
+		}
+		answer.Peer, answer.Wake, answer.Jobs = text(peer), number(reply[1]) == 1, moved(reply[2:])
+		// Where nothing could be moved, another try at once would not help.
+		answer.More = len(answer.Jobs) > 0 || held == 0
+		if answer.More {
+			break
+		}
 	}
-	if reply, err = reap(answer.Peer, lanes, runs); err != nil {
-		return answer, err
-	}
-	answer.Wake = number(reply[1]) == 1
-	answer.Jobs = moved(reply[2:])
-	// Where nothing could be moved, another try at once would not help.
-	answer.More = len(answer.Jobs) > 0 || len(runs) == 0
 	return answer, nil
 }
 
-// heldBy reads the runs of a peer, as arguments for reap, and their lanes.
-func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]dianemo.Lane, []any, error) {
+// heldBy reads the first runs of a peer, as arguments for reap, their lanes,
+// and how many there were; those of a newer program are left out.
+func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]dianemo.Lane, []any, int, error) {
 	held, err := s.rdb.ZRangeWithScores(ctx, t.run(peer), 0, int64(limit)-1).Result()
 	if err != nil || len(held) == 0 {
-		return nil, nil, translateIf(err)
+		return nil, nil, 0, translateIf(err)
 	}
 	ids := make([]string, len(held))
 	for i, z := range held {
@@ -64,7 +71,7 @@ func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]di
 	}
 	metas, err := s.rdb.HMGet(ctx, t.key("meta"), ids...).Result()
 	if err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, 0, translate(err)
 	}
 	var lanes []dianemo.Lane
 	places := map[dianemo.Lane]int{}
@@ -75,7 +82,7 @@ func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]di
 			continue
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, 0, err
 		}
 		if _, ok := places[lane]; !ok {
 			lanes = append(lanes, lane)
@@ -83,7 +90,7 @@ func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]di
 		}
 		runs = append(runs, id, strconv.FormatFloat(held[i].Score, 'f', 0, 64), places[lane])
 	}
-	return lanes, runs, nil
+	return lanes, runs, len(held), nil
 }
 
 // laneOf is the lane of a job that runs: its record names it, or, where that is

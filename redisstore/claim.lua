@@ -5,7 +5,7 @@
 --       6 first lane of the page, 7 length of the page, 8 newest spec version, 9..17 room at levels 1..9,
 --       then for each lane: name, base name, 'kind:priority', priority, grace (ms, -1 none), state of the expired,
 --       weight override (rounded up; 0 none), weight, max_reruns
--- Reply {'ok', now (µs), {id, spec or false, meta, ...}, {id, state of the expired, ...}, {lane, due, ...}},
+-- Reply {'ok', now (µs), {id, spec or false, meta, ...}, {id, state, base name of the expired, ...}, {lane, due, ...}},
 --       {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
@@ -143,6 +143,7 @@ for lane, found in pairs(touched) do
   for _, job in ipairs(found.late) do
     expired[#expired + 1] = job[1]
     expired[#expired + 1] = ARGV[a + 5]
+    expired[#expired + 1] = ARGV[a + 1]
   end
   first(KEYS[7], ARGV[a], key)
 end

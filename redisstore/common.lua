@@ -77,15 +77,18 @@ local function first(lanes, name, lane)
   end
 end
 
--- touch is a sign of life in the partition. When nobody gave one for two beat
--- intervals, Redis or the network was away: nobody's silence counts before now.
+-- touch is a sign of life in the partition. When nobody gave one for one and a
+-- half beat intervals, though the leader gives one in each, Redis or the network
+-- was away: nobody's silence counts before now. A shorter outage goes unnoticed
+-- and makes a peer's silence, with the intervals before and after, 3.5 at most,
+-- so the limit of silence is 4 or more.
 -- The leader's interval is kept, so that a peer with a shorter one of its own
 -- does not take every pause for an outage. Returns since when silence counts.
 local function touch(info, every)
   local had = redis.call('HMGET', info, 'alive', 'up_since', 'every')
   local alive, since = tonumber(had[1]), tonumber(had[2])
   local widest = math.max(tonumber(every), tonumber(had[3]) or 0)
-  if not alive or not since or now - alive > 2 * widest then since = now end
+  if not alive or not since or now - alive > 1.5 * widest then since = now end
   redis.call('HSET', info, 'alive', int(now), 'up_since', int(since))
   return since
 end

@@ -214,7 +214,7 @@ func (f *fixture) claim(partition int, peer string, lanes ...dianemo.ClaimLane) 
 	return reply
 }
 
-func (f *fixture) settle(partition int, peer string, s ...dianemo.Settlement) (stale []string) {
+func (f *fixture) settle(partition int, peer string, s ...dianemo.Settlement) (stale []dianemo.RunRef) {
 	f.t.Helper()
 	reply, err := f.Turn(f.t.Context(), partition, f.call(peer), s, dianemo.Claim{})
 	require.NoError(f.t, err)

@@ -2,7 +2,7 @@
 -- KEYS  1 call, 2 meta, 3 info, 4 lanes, 5 counts, 6 the lane, 7 the set of ended jobs
 -- ARGV  1 call number, 2 term, 3 jobs at most, 4 name of the lane, 5 base name, 6 'kind:priority', 7 grace (ms),
 --       8 state that the jobs end in
--- Reply {'ok', 1 if there may be more, id, state, ...}, {'deposed'}, {'superseded'}
+-- Reply {'ok', 1 if there may be more, id, state, base name, ...}, {'deposed'}, {'superseded'}
 local term = tonumber(redis.call('HGET', KEYS[3], 'term') or 0)
 if tonumber(ARGV[2]) < term then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
@@ -50,6 +50,7 @@ local words = {}
 for _, job in ipairs(late) do
   words[#words + 1] = job[1]
   words[#words + 1] = ARGV[8]
+  words[#words + 1] = ARGV[5]
 end
 -- An empty answer is not kept: the same call goes on with the next lane.
 if #words > 0 then keep(KEYS[1], ARGV[1], table.concat(words, ' ')) end

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -139,7 +140,7 @@ func runErrors(ring []any) []dianemo.RunError {
 	return all
 }
 
-// Counts implements [dianemo.Store]: jobs that wait are counted by their
+// Counts implements [dianemo.Store], each partition at one moment: jobs that wait are counted by their
 // lanes, all others by the counters that the scripts keep.
 func (s *Store) Counts(ctx context.Context) ([]dianemo.Count, error) {
 	type class struct {
@@ -153,13 +154,11 @@ func (s *Store) Counts(ctx context.Context) ([]dianemo.Count, error) {
 		return nil, translate(err)
 	}
 	for p := range s.Partitions() {
-		t := s.tag(p)
-		pipe := s.rdb.Pipeline()
-		countsCmd, lanesCmd := pipe.HGetAll(ctx, t.key("counts")), pipe.ZRange(ctx, t.key("lanes"), 0, -1)
-		if _, err := pipe.Exec(ctx); err != nil {
-			return nil, translate(err)
+		counters, waits, err := s.countsIn(ctx, s.tag(p), now)
+		if err != nil {
+			return nil, err
 		}
-		for field, value := range countsCmd.Val() {
+		for field, value := range counters {
 			f := strings.Split(field, ":")
 			n, err := strconv.ParseInt(value, 10, 64)
 			if len(f) != 3 || err != nil {
@@ -170,24 +169,6 @@ func (s *Store) Counts(ctx context.Context) ([]dianemo.Count, error) {
 				continue
 			}
 			sums[class{dianemo.State(f[0]), f[1], priority}] += n
-		}
-		pipe = s.rdb.Pipeline()
-		type waiting struct {
-			lane     dianemo.Lane
-			all, due *redis.IntCmd
-		}
-		var waits []waiting
-		for _, name := range lanesCmd.Val() {
-			if lane, ok := parseLane(name); ok {
-				key := t.lane(name)
-				waits = append(waits, waiting{lane, pipe.ZCard(ctx, key), pipe.ZCount(ctx, key, "-inf", strconv.FormatInt(now.UnixMilli(), 10))})
-			}
-		}
-		if len(waits) == 0 {
-			continue
-		}
-		if _, err := pipe.Exec(ctx); err != nil {
-			return nil, translate(err)
 		}
 		for _, w := range waits {
 			all, due := w.all.Val(), min(w.due.Val(), w.all.Val())
@@ -216,6 +197,40 @@ func (s *Store) Counts(ctx context.Context) ([]dianemo.Count, error) {
 		return a.State < b.State
 	})
 	return counts, nil
+}
+
+// A waiting lane: how many jobs it has, and how many are due.
+type waiting struct {
+	lane     dianemo.Lane
+	all, due *redis.IntCmd
+}
+
+// countsIn reads one partition at one moment: again, if a lane came up between
+// the reading of their names and that moment.
+func (s *Store) countsIn(ctx context.Context, t tag, now time.Time) (map[string]string, []waiting, error) {
+	names, err := s.rdb.ZRange(ctx, t.key("lanes"), 0, -1).Result()
+	if err != nil {
+		return nil, nil, translate(err)
+	}
+	for try := 1; ; try++ {
+		pipe := s.rdb.TxPipeline()
+		counters, present := pipe.HGetAll(ctx, t.key("counts")), pipe.ZRange(ctx, t.key("lanes"), 0, -1)
+		var waits []waiting
+		for _, name := range names {
+			if lane, ok := parseLane(name); ok {
+				key := t.lane(name)
+				waits = append(waits, waiting{lane, pipe.ZCard(ctx, key), pipe.ZCount(ctx, key, "-inf", strconv.FormatInt(now.UnixMilli(), 10))})
+			}
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, nil, translate(err)
+		}
+		came := slices.ContainsFunc(present.Val(), func(name string) bool { return !slices.Contains(names, name) })
+		if !came || try == 5 {
+			return counters.Val(), waits, nil
+		}
+		names = present.Val()
+	}
 }
 
 // A presence is how a peer shows itself, as stored.

@@ -4,7 +4,7 @@
 -- ARGV  1 call number, 2 term, 3 peer ('' to learn who is silent), 4 beat interval (ms), 5 silence limit (ms),
 --       6 number of lanes, for each: base name, name of the lane, 'kind:priority',
 --       then for each run: id, epoch, lane (its place)
--- Reply {'ok', wake 0 or 1, id, state, ...}, {'silent', peer, ...}, {'deposed'}, {'superseded'}
+-- Reply {'ok', wake 0 or 1, id, state, base name, ...}, {'silent', peer, ...}, {'deposed'}, {'superseded'}
 local term = tonumber(redis.call('HGET', KEYS[5], 'term') or 0)
 if tonumber(ARGV[2]) < term then return {'deposed'} end
 local answer, superseded
@@ -70,6 +70,7 @@ if #ids > 0 then
       table.insert(moves[target], id)
       moved[#moved + 1] = id
       moved[#moved + 1] = m.state
+      moved[#moved + 1] = m.lane
     end
   end
 end
@@ -77,7 +78,7 @@ end
 local wake = 0
 if #moved > 0 then
   local gone = {}
-  for j = 1, #moved, 2 do gone[#gone + 1] = moved[j] end
+  for j = 1, #moved, 3 do gone[#gone + 1] = moved[j] end
   redis.call('HSET', KEYS[2], unpack(fields))
   redis.call('HSET', KEYS[8], unpack(errors))
   redis.call('ZREM', KEYS[3], unpack(gone))

@@ -2,6 +2,9 @@
 // behind Sentinel or in a Cluster. Each edge of a job's life is one Lua script;
 // keys.go has the layout.
 //
+// The client's own log, which go-redis writes to standard error, is turned off
+// or elsewhere by redis.SetLogger.
+//
 // Redis must not evict: set maxmemory-policy noeviction. What a crash of Redis
 // itself can lose is decided by its persistence and replication.
 package redisstore
@@ -95,7 +98,11 @@ func (s *Store) space() tag { return namespaceTag(s.options.Namespace) }
 
 // present runs the script of that name and checks the layout it answers.
 func (s *Store) present(ctx context.Context, peer, record string) error {
+	// If Redis has lost the record, what was learned from it counts.
 	partitions := s.options.Partitions
+	if partitions == 0 {
+		partitions = s.Partitions()
+	}
 	if partitions == 0 {
 		partitions = 1
 		if _, cluster := s.rdb.(*redis.ClusterClient); cluster {
@@ -238,9 +245,7 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 	}
 	if len(settle) > 0 {
 		answer.Wake = number(replies[0][1]) == 1
-		for _, id := range replies[0][2:] {
-			answer.Stale = append(answer.Stale, text(id))
-		}
+		answer.Stale = runRefs(replies[0][2:])
 	}
 	if claim.Limit > 0 {
 		return answer, claimed(replies[len(replies)-1], claim, &answer)
@@ -426,9 +431,7 @@ func (s *Store) Beat(ctx context.Context, partition int, beat dianemo.Beat) (dia
 			return answer, err
 		}
 		answer.Held = int(number(replies[0][1]))
-		for _, id := range replies[0][2:] {
-			answer.Lost = append(answer.Lost, text(id))
-		}
+		answer.Lost = append(answer.Lost, runRefs(replies[0][2:])...)
 	}
 	return answer, nil
 }
@@ -517,10 +520,19 @@ func list(v any) []any {
 
 func moved(words []any) []dianemo.Moved {
 	var jobs []dianemo.Moved
-	for i := 0; i+1 < len(words); i += 2 {
-		jobs = append(jobs, dianemo.Moved{ID: text(words[i]), State: dianemo.State(text(words[i+1]))})
+	for i := 0; i+2 < len(words); i += 3 {
+		lane, _ := parseBase(text(words[i+2]))
+		jobs = append(jobs, dianemo.Moved{ID: text(words[i]), State: dianemo.State(text(words[i+1])), Kind: lane.Kind, Priority: lane.Priority})
 	}
 	return jobs
+}
+
+func runRefs(words []any) []dianemo.RunRef {
+	var runs []dianemo.RunRef
+	for i := 0; i+1 < len(words); i += 2 {
+		runs = append(runs, dianemo.RunRef{ID: text(words[i]), Epoch: number(words[i+1])})
+	}
+	return runs
 }
 
 // millisUp rounds up: nothing is to start early.

@@ -5,12 +5,12 @@
 --       then the number of groups of jobs that succeeded without a result, for each: target (its place), epoch,
 --       number of jobs, their ids;
 --       then for each other job: id, epoch, outcome, target, in (ms), reason, error, result
--- Reply {'ok', wake 0 or 1, ids of the stale jobs ...}, {'superseded'}
+-- Reply {'ok', wake 0 or 1, id and epoch of each stale run ...}, {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 local reply = {'ok', 0}
 if answer then
-  for id in answer:gmatch('%S+') do reply[#reply + 1] = id end
+  for word in answer:gmatch('%S+') do reply[#reply + 1] = word end
   return reply
 end
 
@@ -36,6 +36,10 @@ local metas = redis.call('HMGET', KEYS[2], unpack(ids))
 local stale, done, fields, moves, heads = {}, {}, {}, {}, {}
 local errors, results = {}, {}
 local place, settled = 0, 0
+local function refuse(id, epoch)
+  stale[#stale + 1] = id
+  stale[#stale + 1] = epoch
+end
 local function move(target, score, id, record)
   settled = settled + 1
   done[settled] = id
@@ -67,7 +71,7 @@ for _ = 1, tonumber(ARGV[begin]) do
     else
       local m = record and read(record)
       -- Under the same epoch and not running: settled before, by this very run.
-      if not m or m.epoch ~= epoch or m.peer ~= peer then stale[#stale + 1] = ARGV[a] end
+      if not m or m.epoch ~= epoch or m.peer ~= peer then refuse(ARGV[a], epoch) end
     end
   end
   add('running', class, before - settled)
@@ -81,7 +85,7 @@ for a = singles, #ARGV, 8 do
   local t = 1 + target * 3
   local m = metas[place] and read(metas[place])
   if not m or m.epoch ~= epoch or m.peer ~= peer then
-    stale[#stale + 1] = id
+    refuse(id, epoch)
   elseif m.state == 'running' then
     local score = now
     if ARGV[a + 6] ~= '' then
@@ -125,5 +129,5 @@ if settled > 0 then
   tally(KEYS[5])
 end
 keep(KEYS[1], ARGV[1], table.concat(stale, ' '))
-for _, id in ipairs(stale) do reply[#reply + 1] = id end
+for _, word in ipairs(stale) do reply[#reply + 1] = word end
 return reply

@@ -120,11 +120,11 @@ func attempts() []attempt {
 		settle(dianemo.Unstarted, dianemo.Scheduled),
 		{edge: dianemo.EdgeSettle, name: "under another epoch", try: func(f *fixture, s subject) {
 			stale := f.settle(f.Partition(s.id), owner, dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch + 7, Outcome: dianemo.Succeed})
-			require.Equal(f.t, []string{s.id}, stale)
+			require.Equal(f.t, []dianemo.RunRef{{ID: s.id, Epoch: s.epoch + 7}}, stale)
 		}},
 		{edge: dianemo.EdgeSettle, name: "by another peer", try: func(f *fixture, s subject) {
 			stale := f.settle(f.Partition(s.id), "other", dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch, Outcome: dianemo.Succeed})
-			require.Equal(f.t, []string{s.id}, stale)
+			require.Equal(f.t, []dianemo.RunRef{{ID: s.id, Epoch: s.epoch}}, stale)
 		}},
 		{edge: dianemo.EdgeBeat, try: func(f *fixture, s subject) {
 			before := f.stored(s.id)
@@ -216,9 +216,9 @@ func TestARetryPastItsGraceFails(t *testing.T) {
 				again.Again = true
 				f.age(s.id, "kind:2:60000:0:again", time.Hour)
 				if way == dianemo.EdgeClaim {
-					require.Equal(t, []dianemo.Moved{{ID: s.id, State: dianemo.Failed}}, f.claim(partition, owner, claimLane(again)).Missed)
+					require.Equal(t, []dianemo.Moved{{ID: s.id, State: dianemo.Failed, Kind: "kind", Priority: 2}}, f.claim(partition, owner, claimLane(again)).Missed)
 				} else {
-					require.Equal(t, []dianemo.Moved{{ID: s.id, State: dianemo.Failed}}, f.miss(partition))
+					require.Equal(t, []dianemo.Moved{{ID: s.id, State: dianemo.Failed, Kind: "kind", Priority: 2}}, f.miss(partition))
 				}
 				job, err := f.Get(t.Context(), s.id)
 				require.NoError(t, err)

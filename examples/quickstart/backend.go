@@ -79,7 +79,7 @@ func (b *backend) close() error {
 // else. The namespace's keys begin with {namespace} or, by partition, with
 // {namespace:0}.
 func (b *backend) deleteKeys() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	options := b.redis
 	rdb := redis.NewClient(&options)

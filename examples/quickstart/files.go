@@ -53,7 +53,7 @@ func requests(files []file) []dianemo.Request {
 	for i, f := range files {
 		var options dianemo.Options // a zero field means: as the kind says
 		if w := weight(f.size); w > 1 {
-			options.Weight = w
+			options.Weight = w // the kind says 1; to repeat it would only cost the store more
 		}
 		if filepath.Ext(f.path) == ".md" {
 			options.Priority = 1 // texts first; and they may use the reserve

@@ -115,6 +115,12 @@ func (m *member) charge(weight int) {
 	m.peak = max(m.peak, m.inUse)
 }
 
+func (m *member) charged() (now, peak int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.inUse, m.peak
+}
+
 // start lets the peers run until ctx ends. When one fails, it calls giveUp.
 func (f *fleet) start(ctx context.Context, giveUp func()) {
 	for _, m := range f.members {
@@ -151,9 +157,8 @@ func (f *fleet) close() error {
 func (f *fleet) line() string {
 	use := make([]string, len(f.members))
 	for i, m := range f.members {
-		m.mu.Lock()
-		use[i] = fmt.Sprintf("%2d", m.inUse)
-		m.mu.Unlock()
+		now, _ := m.charged()
+		use[i] = fmt.Sprintf("%2d", now)
 	}
 	return "   tokens in use " + strings.Join(use, " ")
 }

@@ -81,8 +81,10 @@ func (k *kill) print(fleet *fleet, screen *screen) {
 	}
 	screen.print("Jobs that it held: %d. After %.1f s peer %d, the leader, took them from it, to be run again:",
 		len(k.taken), k.after.Seconds(), k.by.number)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
 	for _, taken := range k.taken {
-		job, err := fleet.client.Get(context.Background(), taken.ID)
+		job, err := fleet.client.Get(ctx, taken.ID)
 		var args File
 		if err == nil {
 			err = job.DecodeArgs(&args)

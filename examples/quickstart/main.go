@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	screen := newScreen(stdout, stderr)
 	succeeded, err := quickstart(ctx, settings, screen)
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
 		screen.complain("quickstart: %v", err)
 	}
 	switch {
@@ -107,7 +107,12 @@ func process(ctx context.Context, s settings, files []file, sums *os.File, scree
 
 	// All at once: EnqueueMany sends them in pieces that Redis digests. When it
 	// returns nil, the store has every job.
-	if _, err = fleet.client.EnqueueMany(work, requests(files)...); err != nil {
+	_, err = fleet.client.EnqueueMany(work, requests(files)...)
+	report.enqueued(err)
+	if work.Err() != nil {
+		err = nil // no more than that it was stopped
+	}
+	if err != nil {
 		stop()
 	}
 	select {
@@ -116,7 +121,6 @@ func process(ctx context.Context, s settings, files []file, sums *os.File, scree
 	}
 	if ctx.Err() != nil {
 		screen.print("Interrupted: the peers shut down. Ctrl-C again stops at once.")
-		err = nil // it kept EnqueueMany from going on
 	}
 	stop()
 	err = errors.Join(err, fleet.wait()) // from here on no hook is called

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,9 +20,10 @@ type report struct {
 	bytes int64
 	begun time.Time
 	took  time.Duration // until all had ended; 0 before
-	ended chan string   // ids, from the hooks
+	ended chan string   // ids, from the hooks; has room for all
 	done  chan struct{} // closed when all have ended
 	reads sync.WaitGroup
+	quit  context.CancelFunc // ends the reads
 
 	mu       sync.Mutex
 	count    int
@@ -30,10 +32,13 @@ type report struct {
 	in, out  int64
 	sums     []sum
 	problems []string
+	refused  int   // were not enqueued
+	unread   int   // ended, but the store did not say how
+	why      error // of the last of these
 }
 
 func newReport(files []file) *report {
-	r := &report{files: len(files), begun: time.Now(), ended: make(chan string, 1000), done: make(chan struct{}),
+	r := &report{files: len(files), begun: time.Now(), ended: make(chan string, len(files)), done: make(chan struct{}),
 		states: map[dianemo.State]int{}, jobs: map[string]int{}}
 	for _, f := range files {
 		r.bytes += f.size
@@ -61,19 +66,24 @@ func (r *report) missed(job dianemo.MissInfo) { r.ended <- job.ID }
 
 // read reads the jobs that have ended, several at a time, until close.
 func (r *report) read(client *dianemo.Client) {
+	var ctx context.Context
+	ctx, r.quit = context.WithCancel(context.Background())
 	for range 4 {
 		r.reads.Go(func() {
 			for id := range r.ended {
-				r.add(client.Get(context.Background(), id))
+				r.add(client.Get(ctx, id))
 			}
 		})
 	}
 }
 
-// close returns when all that ended has been read. No hook may be called after.
+// close waits for the last reads, but not long: the store may be away. No hook
+// may be called after.
 func (r *report) close() {
 	close(r.ended)
+	defer time.AfterFunc(3*time.Second, r.quit).Stop()
 	r.reads.Wait()
+	r.quit()
 }
 
 func (r *report) add(job *dianemo.JobInfo, err error) {
@@ -87,23 +97,35 @@ func (r *report) add(job *dianemo.JobInfo, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case err != nil:
-		r.problems = append(r.problems, err.Error())
-	case job.State == dianemo.Succeeded:
-		r.in += result.In
-		r.out += result.Out
-		r.sums = append(r.sums, sum{string(args.Path), result.SHA256})
-	default:
-		r.problems = append(r.problems, problem(job, string(args.Path)))
-	}
-	if job != nil {
-		r.states[job.State]++
-		r.jobs[job.Peer]++
-	}
 	if r.count++; r.count == r.files {
 		r.took = time.Since(r.begun)
 		close(r.done)
+	}
+	if err != nil {
+		r.unread, r.why = r.unread+1, err
+		return
+	}
+	r.states[job.State]++
+	r.jobs[job.Peer]++
+	if job.State != dianemo.Succeeded {
+		r.problems = append(r.problems, problem(job, string(args.Path)))
+		return
+	}
+	r.in += result.In
+	r.out += result.Out
+	r.sums = append(r.sums, sum{string(args.Path), result.SHA256})
+}
+
+// enqueued takes the error of EnqueueMany.
+func (r *report) enqueued(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var batch *dianemo.BatchError
+	switch {
+	case errors.As(err, &batch):
+		r.refused = len(batch.Unwrap())
+	case err != nil:
+		r.refused = r.files
 	}
 }
 
@@ -132,15 +154,18 @@ func (r *report) print(fleet *fleet, screen *screen) bool {
 	defer r.mu.Unlock()
 	if r.took == 0 {
 		r.took = time.Since(r.begun)
-		r.countRest(fleet.client)
+		r.recount(fleet.client)
+	}
+	if r.unread > 0 {
+		r.problems = append(r.problems, fmt.Sprintf("%d jobs ended, but could not be read: %v", r.unread, r.why))
 	}
 	slices.Sort(r.problems)
-	for i, problem := range r.problems {
-		if i == 20 {
-			screen.print("and %d more", len(r.problems)-i)
-			break
-		}
+	const most = 20
+	for _, problem := range r.problems[:min(len(r.problems), most)] {
 		screen.print("%s", printable(problem))
+	}
+	if more := len(r.problems) - most; more > 0 {
+		screen.print("and %d more", more)
 	}
 	screen.print("\n%-12s %8s %12s %12s", "STATE", "JOBS", "BYTES IN", "BYTES OUT")
 	for _, state := range order {
@@ -153,13 +178,14 @@ func (r *report) print(fleet *fleet, screen *screen) bool {
 	}
 	screen.print("\n%-12s %8s %12s", "PEER", "JOBS", "PEAK TOKENS")
 	for _, m := range fleet.members {
+		_, peak := m.charged()
 		note := ""
 		if m.dead.Load() {
 			note = "   cut off"
 		}
-		screen.print("%-12d %8d %9d/%d%s", m.number, r.jobs[m.peer.ID()], m.peak, tokens, note)
+		screen.print("%-12d %8d %9d/%d%s", m.number, r.jobs[m.peer.ID()], peak, tokens, note)
 	}
-	screen.print("\n%.1f s", r.took.Seconds())
+	screen.print("\n%-12s %6.2f s", "ELAPSED", r.took.Seconds())
 	return len(r.problems) == 0 && r.count == r.files
 }
 
@@ -172,23 +198,20 @@ var order = []dianemo.State{
 	dianemo.Running, dianemo.Queued, dianemo.Retrying, dianemo.Scheduled, dianemo.Blocked, notEnqueued,
 }
 
-// countRest asks the store for the jobs that have not ended, after Ctrl-C.
-func (r *report) countRest(client *dianemo.Client) {
+// recount asks the store how many jobs there are in each state: after Ctrl-C not
+// all have ended, and hooks did not tell of the others.
+func (r *report) recount(client *dianemo.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	counts, err := client.Counts(ctx)
 	if err != nil {
-		r.problems = append(r.problems, fmt.Sprintf("the jobs that have not ended can't be counted: %v", err))
+		r.problems = append(r.problems, fmt.Sprintf("the jobs that have not ended could not be counted: %v", err))
 		return
 	}
-	rest := r.files - r.count
+	r.states = map[dianemo.State]int{notEnqueued: r.refused}
 	for _, c := range counts {
-		if !c.State.Finished() {
-			r.states[c.State] += int(c.Jobs)
-			rest -= int(c.Jobs)
-		}
+		r.states[c.State] += int(c.Jobs)
 	}
-	r.states[notEnqueued] = rest
 }
 
 // size writes a number of bytes for people.

@@ -65,6 +65,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		if s.redis, err = redis.ParseURL(address); err != nil {
 			return s, fmt.Errorf("-redis: %w", err)
 		}
+		s.redis.ContextTimeoutEnabled = true // time limits hold while Redis hangs, too
 	}
 	s.dir = "."
 	switch {

@@ -1,7 +1,8 @@
 // Package embedded is a [dianemo.Store] that needs no server: the scripts of
 // redisstore, run by miniredis inside this process. It is for a quick start and
 // for tests, above all those that need a clock of their own. Nothing outlives
-// the process, and no other process can reach it.
+// the process, and no other process can reach it. Lanes of more than some
+// thousand jobs make it slow.
 package embedded
 
 import (
