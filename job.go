@@ -1,7 +1,6 @@
 package dianemo
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -228,9 +227,4 @@ func Fail(err error) error {
 		err = errors.New("failed for good")
 	}
 	return &outcome{verdictFail, 0, err}
-}
-
-// unfinished reports whether err says no more than that the run was stopped.
-func unfinished(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrShutdown)
 }

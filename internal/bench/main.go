@@ -28,14 +28,19 @@ import (
 func main() {
 	jobs := flag.Int("jobs", 200_000, "jobs that are enqueued in bulk and drained")
 	rounds := flag.Int("rounds", 3, "rounds, of which the median is printed")
+	only := flag.String("run", "", "only the figures whose names match this regular expression")
 	flag.Parse()
-	if err := run(*jobs, *rounds); err != nil {
+	if err := run(*jobs, *rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(jobs, rounds int) error {
+func run(jobs, rounds int, only string) error {
+	match, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
 	server, err := redistest.Launch()
 	if err != nil {
 		return err
@@ -59,6 +64,9 @@ func run(jobs, rounds int) error {
 		{"start of a future job after its time, p99", "µs", b.future},
 	}
 	for _, f := range figures {
+		if !match.MatchString(f.name) {
+			continue
+		}
 		var values []float64
 		for range rounds {
 			v, err := f.measure()
@@ -75,9 +83,8 @@ func run(jobs, rounds int) error {
 
 // A bench has a Redis; each measurement begins with it empty.
 type bench struct {
-	rdb    *redis.Client
-	jobs   int
-	delays []time.Duration
+	rdb  *redis.Client
+	jobs int
 }
 
 var (
