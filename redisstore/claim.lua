@@ -5,7 +5,7 @@
 --       6 first lane of the page, 7 length of the page, 8 newest spec version, 9..17 room at levels 1..9,
 --       then for each lane: name, base name, 'kind:priority', priority, grace (ms, -1 none), state of the expired,
 --       weight override (rounded up; 0 none), weight, max_reruns
--- Reply {'ok', now (µs), {id, spec or false, meta, ...}, {id, state, base name of the expired, ...}, {lane, due, ...}},
+-- Reply {'ok', now (µs), batches of jobs {place of the lane, id, spec or false, record, or the due time of a job that had none, ...}, {id, state, base name of the expired, ...}, {lane, due, ...}},
 --       {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
@@ -23,12 +23,14 @@ if answer then
   local ids = {}
   for id in got:gmatch('%S+') do ids[#ids + 1] = id end
   for word in gone:gmatch('%S+') do expired[#expired + 1] = word end
+  local batch = {0}
+  jobs[1] = batch
   if #ids > 0 then
     local metas, specs = redis.call('HMGET', KEYS[3], unpack(ids)), redis.call('HMGET', KEYS[2], unpack(ids))
     for j, id in ipairs(ids) do
       local m = metas[j] and read(metas[j])
       if m and m.state == 'running' and m.peer == ARGV[2] then
-        for _, v in ipairs({id, specs[j], metas[j]}) do jobs[#jobs + 1] = v end
+        for _, v in ipairs({id, specs[j], metas[j]}) do batch[#batch + 1] = v end
       end
     end
   end
@@ -56,7 +58,7 @@ for lane = 1, (#KEYS - 8) / 2 do
   local epoch = int(now_us)
   local before = '1|running|||' .. epoch .. '|' .. ARGV[2] .. '|' .. base .. '|'
   local after = '|' .. int(now) .. '|0|0|1|' .. max_reruns .. '|||'
-  local late, stray, begun, from = {}, {}, n, 0
+  local late, stray, begun, from, heads, batch = {}, {}, n, 0, true, {lane}
   while not full and n < limit and from < 1000 do
     local cap = room[1]
     for level = 2, priority do cap = math.min(cap, room[level]) end
@@ -117,14 +119,17 @@ for lane = 1, (#KEYS - 8) / 2 do
         taken[n] = id
         metas[n * 2 - 1], metas[n * 2] = id, meta
         runs[n * 2 - 1], runs[n * 2] = e, id
-        jobs[n * 3 - 2], jobs[n * 3 - 1], jobs[n * 3] = id, spec, meta
+        local b = (n - begun) * 3
+        batch[b - 1], batch[b], batch[b + 1] = id, spec, record and meta or dues[j]
       end
     end
     for level = 1, priority do room[level] = room[level] - spent end
     from = from + count
+    heads = heads and n - begun == from
     if count < most then break end
   end
-  if n > begun or #late + #stray > 0 then touched[lane] = {first = begun + 1, last = n, late = late, stray = stray} end
+  if n > begun or #late + #stray > 0 then touched[lane] = {first = begun + 1, last = n, heads = heads, late = late, stray = stray} end
+  if n > begun then jobs[#jobs + 1] = batch end
   add('running', class, n - begun)
 end
 
@@ -137,7 +142,12 @@ if n > 0 then
 end
 for lane, found in pairs(touched) do
   local key, a = KEYS[8 + lane * 2 - 1], 18 + (lane - 1) * 9
-  if found.first <= found.last then redis.call('ZREM', key, unpack(taken, found.first, found.last)) end
+  if found.heads then
+    -- All from the head on was taken, which is the cheaper way to say it.
+    redis.call('ZREMRANGEBYRANK', key, 0, found.last - found.first)
+  elseif found.first <= found.last then
+    redis.call('ZREM', key, unpack(taken, found.first, found.last))
+  end
   if #found.stray > 0 then redis.call('ZREM', key, unpack(found.stray)) end
   expire(KEYS[3], key, KEYS[8 + lane * 2], ARGV[a + 5], ARGV[a + 1], ARGV[a + 2], found.late)
   for _, job in ipairs(found.late) do

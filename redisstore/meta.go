@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/dianemo/dianemo"
 )
 
 // meta is a job's mutable fields, in the order in which common.lua writes
@@ -25,15 +23,6 @@ const metaFields = 14
 
 // errNewer: written by a newer version of this library, and left alone.
 var errNewer = errors.New("redisstore: the record is of a newer version")
-
-func readMeta(id, s string) (dianemo.Claimed, meta, error) {
-	m, err := parseMeta(s)
-	if err != nil {
-		return dianemo.Claimed{}, m, fmt.Errorf("record of job %s: %w", id, err)
-	}
-	return dianemo.Claimed{ID: id, Epoch: m.epoch, Due: time.UnixMilli(m.due), Weight: m.weight,
-		Fails: m.fails, Reruns: m.reruns, Runs: m.runs}, m, nil
-}
 
 func parseMeta(s string) (meta, error) {
 	version, rest, ok := strings.Cut(s, "|")

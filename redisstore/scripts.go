@@ -5,6 +5,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -111,4 +112,43 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %v", dianemo.ErrStoreFull, err)
 	}
 	return fmt.Errorf("redisstore: %w", err)
+}
+
+// text and number read one value of a reply; what has another type is "" and 0.
+func text(v any) string {
+	t, _ := v.(string)
+	return t
+}
+
+func number(v any) int64 {
+	switch n := v.(type) {
+	case int64:
+		return n
+	case string:
+		i, _ := strconv.ParseInt(n, 10, 64)
+		return i
+	}
+	return 0
+}
+
+func list(v any) []any {
+	l, _ := v.([]any)
+	return l
+}
+
+func moved(words []any) []dianemo.Moved {
+	var jobs []dianemo.Moved
+	for i := 0; i+2 < len(words); i += 3 {
+		lane, _ := parseBase(text(words[i+2]))
+		jobs = append(jobs, dianemo.Moved{ID: text(words[i]), State: dianemo.State(text(words[i+1])), Kind: lane.Kind, Priority: lane.Priority})
+	}
+	return jobs
+}
+
+func runRefs(words []any) []dianemo.RunRef {
+	var runs []dianemo.RunRef
+	for i := 0; i+1 < len(words); i += 2 {
+		runs = append(runs, dianemo.RunRef{ID: text(words[i]), Epoch: number(words[i+1])})
+	}
+	return runs
 }

@@ -119,7 +119,7 @@ end
 if settled > 0 then
   redis.call('HSET', KEYS[2], unpack(fields))
   redis.call('ZREM', KEYS[3], unpack(done))
-  redis.call('HDEL', KEYS[8], unpack(done))
+  if redis.call('EXISTS', KEYS[8]) == 1 then redis.call('HDEL', KEYS[8], unpack(done)) end
   if #errors > 0 then redis.call('HSET', KEYS[6], unpack(errors)) end
   if #results > 0 then redis.call('HSET', KEYS[7], unpack(results)) end
   for target, to in pairs(moves) do redis.call('ZADD', KEYS[8 + target], unpack(to)) end

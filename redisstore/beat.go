@@ -1,0 +1,109 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dianemo/dianemo"
+)
+
+// Beat implements [dianemo.Store].
+func (s *Store) Beat(ctx context.Context, partition int, beat dianemo.Beat) (dianemo.BeatReply, error) {
+	t := s.tag(partition)
+	keys := []string{t.key("beats"), t.key("info"), t.run(beat.Peer), t.key("progress")}
+	var answer dianemo.BeatReply
+	for rest, first := beat.Runs, true; first || len(rest) > 0; first = false {
+		batch := rest[:min(len(rest), dianemo.MaxCallJobs)]
+		rest = rest[len(batch):]
+		args := make([]any, 0, 2+3*len(batch))
+		args = append(args, beat.Peer, beat.Every.Milliseconds())
+		for _, r := range batch {
+			progress := ""
+			if r.Progress != nil {
+				b, err := json.Marshal(r.Progress)
+				if err != nil {
+					return answer, fmt.Errorf("redisstore: progress of job %s: %w", r.ID, err)
+				}
+				progress = string(b)
+			}
+			args = append(args, r.ID, r.Epoch, progress)
+		}
+		replies, err := s.eval(ctx, command{s.scripts.beat, keys, args})
+		if err != nil {
+			return answer, err
+		}
+		if err := verdict(replies[0]); err != nil {
+			return answer, err
+		}
+		answer.Held = int(number(replies[0][1]))
+		answer.Lost = append(answer.Lost, runRefs(replies[0][2:])...)
+	}
+	return answer, nil
+}
+
+// Lead implements [dianemo.Store].
+func (s *Store) Lead(ctx context.Context, bid dianemo.Bid) (dianemo.Lease, error) {
+	wish := "bid"
+	if bid.Resign {
+		wish = "resign"
+	}
+	space := s.space()
+	replies, err := s.eval(ctx, command{s.scripts.lead, []string{space.key("leader"), space.key("term")},
+		[]any{bid.Peer, bid.Lease.Milliseconds(), wish}})
+	if err != nil {
+		return dianemo.Lease{}, err
+	}
+	return dianemo.Lease{Leader: text(replies[0][0]), Term: number(replies[0][1])}, nil
+}
+
+// Wake implements [dianemo.Store].
+func (s *Store) Wake(ctx context.Context, partition int) error {
+	if err := s.rdb.Publish(ctx, s.space().key("wake"), partition).Err(); err != nil {
+		return translate(err)
+	}
+	return nil
+}
+
+// Listen implements [dianemo.Store].
+func (s *Store) Listen(ctx context.Context, woken func(partition int)) error {
+	sub := s.rdb.Subscribe(ctx, s.space().key("wake"))
+	defer sub.Close()
+	// A receive that waits for a message does not hear of the context's end.
+	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
+	defer stop()
+	for pinged := false; ; {
+		message, err := sub.ReceiveTimeout(ctx, listenTimeout)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() && !pinged {
+			// Quiet or cut off? The answer to a ping tells.
+			pinged, err = true, sub.Ping(ctx)
+		}
+		if err != nil {
+			return translate(err)
+		}
+		switch m := message.(type) {
+		case *redis.Pong:
+			pinged = false
+		case *redis.Subscription:
+			woken(-1) // what was published before is lost
+		case *redis.Message:
+			pinged = false
+			if p, err := strconv.Atoi(m.Payload); err == nil && 0 <= p && p < s.Partitions() {
+				woken(p)
+			}
+		}
+	}
+}
+
+// listenTimeout is how long a subscription may be quiet before it is tested.
+const listenTimeout = 10 * time.Second

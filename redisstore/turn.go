@@ -1,0 +1,208 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dianemo/dianemo"
+)
+
+// Turn implements [dianemo.Store].
+func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, settle []dianemo.Settlement, claim dianemo.Claim) (dianemo.TurnReply, error) {
+	t := s.tag(partition)
+	var commands []command
+	if len(settle) > 0 {
+		commands = append(commands, s.settle(t, call, settle))
+	}
+	if claim.Limit > 0 {
+		commands = append(commands, s.claim(t, call, claim))
+	}
+	var answer dianemo.TurnReply
+	if len(commands) == 0 {
+		return answer, nil
+	}
+	replies, err := s.eval(ctx, commands...)
+	if err != nil {
+		return answer, err
+	}
+	for _, reply := range replies {
+		if err := verdict(reply); err != nil {
+			return answer, err
+		}
+	}
+	if len(settle) > 0 {
+		answer.Wake = number(replies[0][1]) == 1
+		answer.Stale = runRefs(replies[0][2:])
+	}
+	if claim.Limit > 0 {
+		return answer, claimed(replies[len(replies)-1], claim, &answer)
+	}
+	return answer, nil
+}
+
+func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) command {
+	keys := []string{t.call(dianemo.EdgeSettle, call.Caller), t.key("meta"), t.run(call.Caller), t.key("lanes"),
+		t.key("counts"), t.key("errors"), t.key("result"), t.key("progress")}
+	type target struct {
+		state dianemo.State
+		lane  dianemo.Lane
+	}
+	places := make(map[target]int, 4)
+	args := make([]any, 3, 3+3*4+2*len(settle))
+	targets := make([]int, len(settle))
+	for i := range settle {
+		where := target{dianemo.Scheduled, settle[i].Lane}
+		switch settle[i].Outcome {
+		case dianemo.Succeed:
+			where.state = dianemo.Succeeded
+		case dianemo.FailRun:
+			where.state = dianemo.Failed
+		case dianemo.Unstarted:
+		default:
+			where.lane.Again = true
+		}
+		if _, ok := places[where]; !ok {
+			places[where] = len(places) + 1
+			name := ""
+			if where.state == dianemo.Scheduled {
+				name = laneName(where.lane)
+				keys = append(keys, t.lane(name))
+			} else {
+				keys = append(keys, t.done(where.state, where.lane.Kind))
+			}
+			args = append(args, string(where.state), name, laneClass(where.lane))
+		}
+		targets[i] = places[where]
+	}
+	args[0], args[1], args[2] = call.Number, call.Caller, len(places)
+	// Most jobs succeeded without a result: their ids are all that is said of
+	// them, in groups of one target and epoch. Jobs claimed together for the
+	// first time have the same epoch.
+	type group struct {
+		target int
+		epoch  int64
+	}
+	var order []group
+	groups := make(map[group][]string, 4)
+	var singles []any
+	for i := range settle {
+		r := &settle[i]
+		if r.Outcome != dianemo.Succeed || r.Result != nil || r.Error != "" || r.Reason != "" {
+			singles = append(singles, r.ID, r.Epoch, string(r.Outcome), targets[i], millisUp(r.In), r.Reason, r.Error, r.Result)
+			continue
+		}
+		g := group{targets[i], r.Epoch}
+		if groups[g] == nil {
+			order = append(order, g)
+		}
+		groups[g] = append(groups[g], r.ID)
+	}
+	args = append(args, len(order))
+	for _, g := range order {
+		args = append(args, g.target, g.epoch, len(groups[g]))
+		for _, id := range groups[g] {
+			args = append(args, id)
+		}
+	}
+	args = append(args, singles...)
+	return command{s.scripts.settle, keys, args}
+}
+
+func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
+	keys := make([]string, 0, 8+2*len(claim.Lanes))
+	keys = append(keys, t.call(dianemo.EdgeClaim, call.Caller), t.key("spec"), t.key("meta"), t.run(call.Caller),
+		t.key("beats"), t.key("info"), t.key("lanes"), t.key("counts"))
+	args := make([]any, 0, 17+9*len(claim.Lanes))
+	args = append(args, call.Number, call.Caller, min(claim.Limit, dianemo.MaxCallJobs), dianemo.MaxCallBytes, claim.BeatEvery.Milliseconds(),
+		claim.From, lanesPage, string(dianemo.SpecVersion))
+	for level := 1; level <= 9; level++ {
+		args = append(args, claim.Room[level])
+	}
+	for _, l := range claim.Lanes {
+		name, expired := laneName(l.Lane), laneExpired(l.Lane)
+		keys = append(keys, t.lane(name), t.done(expired, l.Kind))
+		args = append(args, name, laneBase(l.Lane), laneClass(l.Lane), l.Priority, graceMillis(l.Grace), string(expired),
+			l.Lane.Weight, l.Weight, l.Reruns)
+	}
+	return command{s.scripts.claim, keys, args}
+}
+
+// claimed reads a claim's reply.
+func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error {
+	if len(reply) != 5 {
+		return fmt.Errorf("redisstore: claim answered %d values", len(reply))
+	}
+	answer.Now = time.UnixMicro(number(reply[1]))
+	for _, batch := range list(reply[2]) {
+		jobs := list(batch)
+		if len(jobs) == 0 {
+			continue
+		}
+		var lane dianemo.ClaimLane
+		if place := number(jobs[0]); 1 <= place && place <= int64(len(claim.Lanes)) {
+			lane = claim.Lanes[place-1]
+		}
+		answer.Jobs = slices.Grow(answer.Jobs, len(jobs)/3)
+		for i := 1; i+2 < len(jobs); i += 3 {
+			job, err := begun(text(jobs[i]), text(jobs[i+1]), text(jobs[i+2]), lane, claim, answer.Now)
+			if err != nil {
+				return err
+			}
+			answer.Jobs = append(answer.Jobs, job)
+		}
+	}
+	answer.Missed = moved(list(reply[3]))
+	lanes := list(reply[4])
+	for i := 0; i+1 < len(lanes); i += 2 {
+		lane, ok := parseLane(text(lanes[i]))
+		due, err := strconv.ParseFloat(text(lanes[i+1]), 64)
+		if ok && err == nil {
+			answer.Lanes = append(answer.Lanes, dianemo.LaneHead{Lane: lane, Due: time.UnixMilli(int64(due))})
+		}
+	}
+	if len(lanes) == 2*lanesPage {
+		answer.Next = claim.From + lanesPage
+	}
+	return nil
+}
+
+// begun reads one claimed job. A job that had no record runs for the first
+// time, since now, and only its due time is told; others come with their record.
+func begun(id, spec, record string, lane dianemo.ClaimLane, claim dianemo.Claim, now time.Time) (dianemo.Claimed, error) {
+	job := dianemo.Claimed{ID: id, Lane: lane.Lane, Weight: lane.Weight, Epoch: now.UnixMicro(), Runs: 1}
+	if due, err := strconv.ParseInt(record, 10, 64); err == nil {
+		job.Due = time.UnixMilli(due)
+	} else {
+		m, err := parseMeta(record)
+		if err != nil {
+			return job, fmt.Errorf("record of job %s: %w", id, err) // and the script has just written it
+		}
+		if lane.Kind == "" {
+			// An answer given again does not say from which lane.
+			for _, l := range claim.Lanes {
+				if laneBase(l.Lane) == m.lane {
+					job.Lane, job.Weight = l.Lane, l.Weight
+				}
+			}
+		}
+		job.Epoch, job.Due, job.Weight = m.epoch, time.UnixMilli(m.due), cmp.Or(m.weight, job.Weight)
+		job.Fails, job.Reruns, job.Runs = m.fails, m.reruns, m.runs
+		if m.reason != "" {
+			job.Corrupt = "its record could not be read"
+		}
+	}
+	job.Lane.Again = job.Runs > 1
+	if len(spec) < stampSize {
+		job.Corrupt = "its spec is missing"
+		return job, nil
+	}
+	var err error
+	if job.Spec, job.Enqueued, err = splitSpec(spec); err != nil {
+		job.Corrupt = err.Error()
+	}
+	return job, nil
+}
