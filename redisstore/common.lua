@@ -27,9 +27,6 @@ end
 -- A job's mutable fields, one string: the version, these fields, and a tail
 -- that later programs may add to and that this one copies. What a settlement
 -- looks at and changes stands first, so that the rest need not be taken apart.
-local FIELDS = {'state', 'reason', 'ended', 'epoch', 'peer', 'lane', 'due', 'started', 'fails', 'reruns', 'runs',
-  'max_reruns', 'weight', 'size'}
-local META = '^1|' .. ('([^|]*)|'):rep(#FIELDS) .. '(.*)$'
 
 local function fresh(lane, due)
   return {state = 'scheduled', reason = '', ended = '', epoch = '0', peer = '', lane = lane, due = due, started = '',
@@ -41,7 +38,7 @@ end
 local function read(s)
   local m = {}
   m.state, m.reason, m.ended, m.epoch, m.peer, m.lane, m.due, m.started, m.fails, m.reruns, m.runs,
-    m.max_reruns, m.weight, m.size, m.tail = s:match(META)
+    m.max_reruns, m.weight, m.size, m.tail = s:match('^1|' .. ('([^|]*)|'):rep(14) .. '(.*)$')
   if m.state and tonumber(m.epoch) and tonumber(m.due) and tonumber(m.fails) and tonumber(m.reruns) and tonumber(m.runs) then
     return m
   end
@@ -89,7 +86,9 @@ local function touch(info, every)
   local alive, since = tonumber(had[1]), tonumber(had[2])
   local widest = math.max(tonumber(every), tonumber(had[3]) or 0)
   if not alive or not since or now - alive > 1.5 * widest then since = now end
-  redis.call('HSET', info, 'alive', int(now), 'up_since', int(since))
+  if not alive or since == now or math.abs(now - alive) > widest / 50 then
+    redis.call('HSET', info, 'alive', int(now), 'up_since', int(since))
+  end
   return since
 end
 
