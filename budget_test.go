@@ -79,6 +79,35 @@ func TestWhatRunsStaysWithinTheBudget(t *testing.T) {
 	}
 }
 
+// A claim names 64 lanes at most. Those from which nothing can be taken must not
+// crowd out the others.
+func TestManyLanesThatDoNotFitHoldUpNothing(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		producer := client(t, store)
+		var heavy []dianemo.Kind[Args]
+		var requests []dianemo.Request
+		for i := range 150 {
+			kind := dianemo.NewKind[Args](fmt.Sprint("heavy", i), dianemo.Policy{Priority: 1, Weight: 5})
+			heavy = append(heavy, kind)
+			requests = append(requests, kind.New(Args{}))
+		}
+		light := dianemo.NewKind[Args]("light", dianemo.Policy{Priority: 9})
+		for range 10 {
+			requests = append(requests, light.New(Args{}))
+		}
+		_, err := producer.EnqueueMany(t.Context(), requests...)
+		require.NoError(t, err)
+		peer := start(t, store, dianemo.Config{Tokens: 4}, func(p *dianemo.Peer) {
+			for _, kind := range append(heavy, light) {
+				require.NoError(t, kind.Handle(p, returns(nil)))
+			}
+		})
+		for range 10 {
+			require.Equal(t, "light", peer.next().Kind)
+		}
+	})
+}
+
 func TestEveryEdgeHasItsHook(t *testing.T) {
 	onEach(t, func(t *testing.T, store dianemo.Store) {
 		type note struct {

@@ -140,7 +140,6 @@ func (c *Client) EnqueueMany(ctx context.Context, requests ...Request) ([]string
 		return nil, err
 	}
 	parcels := c.pack(records)
-	// The last parcel is awaited here, the others meanwhile: most calls have one.
 	for _, p := range parcels {
 		c.post(p)
 	}

@@ -31,7 +31,7 @@ type Config struct {
 
 	// BeatEvery is how often a peer shows that it is alive, how often the leader
 	// does its chores, and how often an idle peer looks for work of which it did
-	// not hear; default 5 s, at least 100 ms.
+	// not hear; default 5 s, at least 25 ms.
 	BeatEvery time.Duration
 	// SilentAfter is how long a peer may be silent before its runs are taken
 	// from it; default four times BeatEvery, which is also the least.
@@ -52,7 +52,10 @@ type Config struct {
 	Logger *slog.Logger // default slog.Default()
 }
 
-const minInterval = 100 * time.Millisecond
+const (
+	minBeat  = 25 * time.Millisecond // so that SilentAfter may be 100 ms
+	minLease = 100 * time.Millisecond
+)
 
 func (c *Config) fill() error {
 	if c.Tokens == 0 {
@@ -84,9 +87,9 @@ func (c *Config) fill() error {
 		value time.Duration
 		least time.Duration
 	}{
-		{"Config.BeatEvery", c.BeatEvery, minInterval},
+		{"Config.BeatEvery", c.BeatEvery, minBeat},
 		{"Config.SilentAfter", c.SilentAfter, 4 * c.BeatEvery},
-		{"Config.Lease", c.Lease, minInterval},
+		{"Config.Lease", c.Lease, minLease},
 		{"Config.StuckAfter", c.StuckAfter, 0},
 	} {
 		if f.value < f.least {

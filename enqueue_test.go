@@ -79,7 +79,7 @@ func TestBadConfigIsRefusedByName(t *testing.T) {
 		"Config.Tokens":      {Tokens: -1},
 		"Config.Reserve":     {Tokens: 4, Reserve: map[int]int{1: 3, 2: 2}},
 		"Config.Reserve[3]":  {Tokens: 4, Reserve: map[int]int{3: -1}},
-		"Config.BeatEvery":   {BeatEvery: 99 * time.Millisecond},
+		"Config.BeatEvery":   {BeatEvery: 24 * time.Millisecond},
 		"Config.SilentAfter": {BeatEvery: time.Second, SilentAfter: 3999 * time.Millisecond},
 		"Config.Lease":       {Lease: -time.Second},
 		"Config.Finish":      {Finish: -2},

@@ -123,22 +123,29 @@ func (v *laneView) due(now time.Time) (lanes []*laneKnown, next time.Time) {
 	return lanes, next
 }
 
-// choose returns the lanes that a claim names: those due, and some of the
-// others, whose first job may have come since.
-func (v *laneView) choose(due []*laneKnown) []ClaimLane {
-	lanes := make([]ClaimLane, 0, min(len(due)+emptyLanes, claimLanes))
-	for _, l := range due[:min(len(due), claimLanes)] {
-		lanes = append(lanes, l.ClaimLane)
-	}
-	quiet := len(lanes)
-	for _, l := range v.lanes {
-		if len(lanes) >= claimLanes || len(lanes)-quiet >= emptyLanes {
-			break
+// choose returns the lanes that a claim names: those due from which something
+// may fit into room first, so that they are not crowded out by others, and some
+// that are not known to be due, whose first job may have come since.
+func (v *laneView) choose(due []*laneKnown, room, capacity levels) []ClaimLane {
+	lanes := make([]ClaimLane, 0, min(len(v.lanes), claimLanes))
+	take := func(from []*laneKnown, most int, wanted func(*laneKnown) bool) {
+		for _, l := range from {
+			if len(lanes) == claimLanes || most == 0 {
+				return
+			}
+			if wanted(l) {
+				lanes = append(lanes, l.ClaimLane)
+				most--
+			}
 		}
-		if !slices.Contains(due, l) {
-			lanes = append(lanes, l.ClaimLane)
-		}
 	}
+	fits := func(l *laneKnown) bool {
+		need := l.need(capacity)
+		return need > 0 && need <= room.fits(l.Priority)
+	}
+	take(due, claimLanes, fits)
+	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return !slices.Contains(due, l) })
+	take(due, claimLanes, func(l *laneKnown) bool { return !fits(l) })
 	slices.SortStableFunc(lanes, func(a, b ClaimLane) int { return a.Priority - b.Priority })
 	return lanes
 }

@@ -166,7 +166,7 @@ func (part *partition) plan() (Claim, levels) {
 	}
 	// Without a budget it only learns what there is, so that what becomes free
 	// goes to the most urgent.
-	return Claim{Limit: part.batch, Room: grant, Lanes: part.view.choose(due), From: part.page, BeatEvery: p.config.BeatEvery}, grant
+	return Claim{Limit: part.batch, Room: grant, Lanes: part.view.choose(due, grant, capacity), From: part.page, BeatEvery: p.config.BeatEvery}, grant
 }
 
 // send makes the call until it is answered: the same call each time, so that
