@@ -224,6 +224,24 @@ func TestCallersAtTheSameTimeShareRoundTrips(t *testing.T) {
 	require.EqualValues(t, 201, counts[0].Jobs)
 }
 
+// An idle peer waits for its next due time and for wake-ups; it does not poll.
+func TestAnIdlePeerSendsNextToNothing(t *testing.T) {
+	rdb := server.Client(t)
+	count := &counting{}
+	rdb.AddHook(count)
+	store := redisStore(t, rdb, 1)
+	var kind dianemo.Kind[Args]
+	peer := start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { kind = handle(t, p, "kind", dianemo.Policy{}, returns(nil)) })
+	producer := client(t, redisstore.New(server.Client(t), redisstore.Options{Namespace: fmt.Sprintf("test-%d", namespaces.Load())}))
+	enqueue(t, producer, dianemo.NewKind[Args]("foreign", dianemo.Policy{Priority: 1}), dianemo.Options{})
+	enqueue(t, producer, kind, dianemo.Options{})
+	peer.next()
+	before := count.scripts.Load()
+	enqueue(t, producer, kind, dianemo.Options{Delay: 700 * time.Millisecond})
+	peer.next()
+	require.LessOrEqual(t, count.scripts.Load()-before, int64(12))
+}
+
 func TestEnqueueReturnsWithinItsDeadlineAndSaysWhatIsKnown(t *testing.T) {
 	own := redistest.Start(t)
 	store := redisstore.New(own.Client(t), redisstore.Options{})
@@ -232,17 +250,17 @@ func TestEnqueueReturnsWithinItsDeadlineAndSaysWhatIsKnown(t *testing.T) {
 	enqueue(t, c, kind, dianemo.Options{ID: "first"})
 
 	require.NoError(t, own.Pause())
-	within := func() error {
+	within := func(id string) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		_, err := kind.EnqueueWith(ctx, c, Args{}, dianemo.Options{ID: "second"})
+		_, err := kind.EnqueueWith(ctx, c, Args{}, dianemo.Options{ID: id})
 		return err
 	}
 	// The first is sent and not answered; the next waits behind it and is withdrawn.
-	err := within()
+	err := within("second")
 	require.ErrorIs(t, err, dianemo.ErrUnconfirmed)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	err = within()
+	err = within("withdrawn")
 	require.NotErrorIs(t, err, dianemo.ErrUnconfirmed)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 
@@ -255,6 +273,8 @@ func TestEnqueueReturnsWithinItsDeadlineAndSaysWhatIsKnown(t *testing.T) {
 	counts, err := c.Counts(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 2, counts[0].Jobs)
+	_, err = c.Get(t.Context(), "withdrawn")
+	require.ErrorIs(t, err, dianemo.ErrNotFound)
 }
 
 func TestAClientWaitsForARedisThatIsDown(t *testing.T) {

@@ -104,6 +104,27 @@ func TestClaimsFitTheirRoom(t *testing.T) {
 	})
 }
 
+// What the index of lanes says decides whether peers sleep.
+func TestTheReplyNamesTheLanesThatHaveJobsAndTheirFirst(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ids := f.ids(3)
+		partition := f.Partition(ids[0])
+		empty, left, future := lane("empty"), lane("left"), lane("future")
+		at := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+		later := record(ids[2], future)
+		later.RunAt = at
+		f.enqueue(record(ids[0], empty), record(ids[1], left), later)
+		reply := f.claim(partition, owner, claimLane(empty), claimLane(future))
+		require.Len(t, reply.Jobs, 1)
+		require.Len(t, reply.Lanes, 2)
+		require.Equal(t, left, reply.Lanes[0].Lane)
+		require.False(t, reply.Lanes[0].Due.After(reply.Now))
+		require.Equal(t, future, reply.Lanes[1].Lane)
+		require.True(t, at.Equal(reply.Lanes[1].Due))
+		require.Zero(t, reply.Next)
+	})
+}
+
 func TestAClaimIsBoundedInBytes(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(12)

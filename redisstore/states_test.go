@@ -96,7 +96,13 @@ func attempts() []attempt {
 				f.settle(f.Partition(s.id), owner, dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch, Outcome: outcome, In: time.Hour})
 			}}
 	}
-	all := []attempt{
+	refused := func(name string, outcome dianemo.Outcome, peer string, off int64) attempt {
+		return attempt{edge: dianemo.EdgeSettle, name: name, try: func(f *fixture, s subject) {
+			stale := f.settle(f.Partition(s.id), peer, dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch + off, Outcome: outcome})
+			require.Equal(f.t, []dianemo.RunRef{{ID: s.id, Epoch: s.epoch + off}}, stale)
+		}}
+	}
+	return []attempt{
 		{edge: dianemo.EdgeEnqueue, want: map[dianemo.State]dianemo.State{"": dianemo.Scheduled}, try: func(f *fixture, s subject) {
 			before := f.stored(s.id)
 			require.Equal(f.t, []dianemo.State{before}, f.enqueue(record(s.id, s.lane)).Existing)
@@ -118,14 +124,10 @@ func attempts() []attempt {
 		settle(dianemo.Postpone, dianemo.Scheduled),
 		settle(dianemo.GiveBack, dianemo.Scheduled),
 		settle(dianemo.Unstarted, dianemo.Scheduled),
-		{edge: dianemo.EdgeSettle, name: "under another epoch", try: func(f *fixture, s subject) {
-			stale := f.settle(f.Partition(s.id), owner, dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch + 7, Outcome: dianemo.Succeed})
-			require.Equal(f.t, []dianemo.RunRef{{ID: s.id, Epoch: s.epoch + 7}}, stale)
-		}},
-		{edge: dianemo.EdgeSettle, name: "by another peer", try: func(f *fixture, s subject) {
-			stale := f.settle(f.Partition(s.id), "other", dianemo.Settlement{ID: s.id, Lane: s.lane, Epoch: s.epoch, Outcome: dianemo.Succeed})
-			require.Equal(f.t, []dianemo.RunRef{{ID: s.id, Epoch: s.epoch}}, stale)
-		}},
+		refused("under another epoch", dianemo.Succeed, owner, 7),
+		refused("failed under another epoch", dianemo.FailRun, owner, 7),
+		refused("by another peer", dianemo.Succeed, "other", 0),
+		refused("retry by another peer", dianemo.Retry, "other", 0),
 		{edge: dianemo.EdgeBeat, try: func(f *fixture, s subject) {
 			before := f.stored(s.id)
 			reply, err := f.Beat(f.t.Context(), f.Partition(s.id), dianemo.Beat{Peer: owner, Every: 5 * time.Second, Runs: []dianemo.HeldRun{{ID: s.id, Epoch: s.epoch}}})
@@ -146,7 +148,6 @@ func attempts() []attempt {
 			require.NoError(f.t, err)
 		}},
 	}
-	return all
 }
 
 // Edges that this version has no script for.
