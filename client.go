@@ -176,7 +176,10 @@ func (q *Request) record() (Record, error) {
 	o := q.options
 	spec := Spec{Kind: q.kind, Priority: inherit(o.Priority, q.policy.Priority, 2), Weight: o.Weight, Timeout: o.Timeout,
 		Retries: o.Retries, Reruns: o.Reruns, Headers: o.Headers, Args: args}
-	spec.Grace = inherit(o.Grace, q.policy.Grace, defaults(spec.Priority).Grace)
+	spec.Grace = inherit(q.policy.Grace, defaults(spec.Priority).Grace)
+	if o.Grace != 0 && o.Grace != spec.Grace {
+		spec.Grace = laneGrace(o.Grace)
+	}
 	size := len(args)
 	for name, value := range o.Headers {
 		size += len(name) + len(value)

@@ -24,17 +24,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	var err error
-	if server, err = redistest.Launch(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	if err := server.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(redistest.Main(m, func(s *redistest.Server) { server = s }))
 }
 
 // onEach runs a test on the embedded store and on a real Redis, with 1 and 8

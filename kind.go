@@ -71,10 +71,12 @@ type Options struct {
 
 	Priority int
 	Weight   int
-	Grace    time.Duration
-	Timeout  time.Duration
-	Retries  int
-	Reruns   int
+	// Grace of a job's own is rounded up by up to 5 %, so that the number of
+	// lanes stays bounded; a kind's is exact.
+	Grace   time.Duration
+	Timeout time.Duration
+	Retries int
+	Reruns  int
 
 	// Headers travel with the job to its handler, for example a trace context.
 	// They count towards MaxPayload.

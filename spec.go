@@ -174,6 +174,22 @@ func (s *Spec) Lane() Lane {
 	return Lane{Kind: s.Kind, Priority: s.Priority, Grace: s.Grace, Weight: laneWeight(s.Weight)}
 }
 
+// laneGrace rounds a grace override up, by at most 5 %, for the same reason;
+// what people say, like 90 s or 36 h, stays as it is.
+func laneGrace(d time.Duration) time.Duration {
+	step := time.Millisecond
+	for _, wider := range []time.Duration{10 * time.Millisecond, 100 * time.Millisecond, time.Second, 5 * time.Second, time.Minute,
+		5 * time.Minute, 15 * time.Minute, time.Hour, 24 * time.Hour, 7 * 24 * time.Hour} {
+		if wider <= d/20 {
+			step = wider
+		}
+	}
+	if d <= 0 || d > 1<<62 {
+		return d
+	}
+	return (d + step - 1) / step * step
+}
+
 // laneWeight rounds a weight override up to a power of two, so that the number
 // of lanes stays bounded whatever weights producers choose.
 func laneWeight(w int) int {

@@ -68,6 +68,58 @@ func TestBackoffGrowsToItsLimit(t *testing.T) {
 	require.Equal(t, time.Hour, Every(time.Hour)(3, nil))
 }
 
+// The defaults of the priorities, and what goes before them: the kind, and
+// before that the job.
+func TestTheDefaultsOfThePriorities(t *testing.T) {
+	for _, row := range []struct {
+		policy          Policy
+		options         Options
+		priority        int
+		grace           time.Duration
+		retries, reruns int
+		weight          int
+	}{
+		{Policy{Priority: 1}, Options{}, 1, time.Minute, None, None, 1},
+		{Policy{}, Options{}, 2, 24 * time.Hour, 3, 3, 1},
+		{Policy{Priority: 9}, Options{}, 9, 24 * time.Hour, 3, 3, 1},
+		{Policy{Priority: 3}, Options{Priority: 1}, 1, time.Minute, None, None, 1},
+		{Policy{Priority: 1, Grace: Unlimited, Retries: 7, Reruns: 8, Weight: 9}, Options{}, 1, Unlimited, 7, 8, 9},
+		{Policy{Grace: 61*time.Second + 1, Retries: 7, Reruns: None, Weight: 9}, Options{Retries: None, Weight: 2}, 2, 61*time.Second + 1, None, None, 2},
+		{Policy{Grace: time.Hour}, Options{Grace: Unlimited, Reruns: 1}, 2, Unlimited, 3, 1, 1},
+		{Policy{Grace: time.Hour}, Options{Grace: 36 * time.Hour}, 2, 36 * time.Hour, 3, 3, 1},
+		{Policy{Grace: time.Hour}, Options{Grace: 121*time.Second + 7}, 2, 125 * time.Second, 3, 3, 1},
+	} {
+		request := NewKind[int]("kind", row.policy).NewWith(1, row.options)
+		record, err := request.record()
+		require.NoError(t, err)
+		spec, err := DecodeSpec(record.Spec)
+		require.NoError(t, err)
+		require.Equal(t, []any{row.priority, row.grace}, []any{record.Lane.Priority, record.Lane.Grace}, "%+v", row)
+		p := &Peer{kinds: map[string]registered{"kind": {policy: row.policy}}}
+		own, ok := p.own(record.Lane)
+		require.True(t, ok)
+		level := defaults(row.priority)
+		require.Equal(t, row.weight, inherit(record.Weight, own.Weight), "%+v", row)
+		require.Equal(t, max(row.reruns, 0), max(inherit(record.Reruns, own.Reruns), 0), "%+v", row)
+		require.Equal(t, row.retries, inherit(spec.Retries, row.policy.Retries, level.Retries), "%+v", row)
+		require.Equal(t, 30*time.Minute, level.RetryIn(1, nil))
+	}
+}
+
+func TestGracesOfJobsFallIntoFewLanes(t *testing.T) {
+	lanes := map[time.Duration]bool{}
+	for d := time.Millisecond; d < 10*365*24*time.Hour; d += d/100 + 1 {
+		lane := laneGrace(d)
+		require.GreaterOrEqual(t, lane, d)
+		require.LessOrEqual(t, float64(lane), float64(d)*1.05+float64(time.Millisecond))
+		lanes[lane] = true
+	}
+	require.Less(t, len(lanes), 1500)
+	for _, d := range []time.Duration{time.Second, 90 * time.Second, 5 * time.Minute, time.Hour, 24 * time.Hour, 36 * time.Hour, 30 * 24 * time.Hour, Unlimited} {
+		require.Equal(t, d, laneGrace(d))
+	}
+}
+
 func TestLaneWeightsArePowersOfTwo(t *testing.T) {
 	for weight, lane := range map[int]int{0: 0, 1: 1, 2: 2, 3: 4, 9: 16, 64: 64, MaxWeight: MaxWeight} {
 		require.Equal(t, lane, laneWeight(weight))

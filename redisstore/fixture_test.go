@@ -25,17 +25,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	var err error
-	if server, err = redistest.Launch(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	if err := server.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(redistest.Main(m, func(s *redistest.Server) { server = s }))
 }
 
 // A fixture is a store under test, and how to reach behind it.

@@ -34,17 +34,7 @@ func TestMain(m *testing.M) {
 	if s := os.Getenv(settingsVariable); s != "" {
 		os.Exit(peerMain(s))
 	}
-	var err error
-	if server, err = redistest.Launch(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	if err := server.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(redistest.Main(m, func(s *redistest.Server) { server = s }))
 }
 
 // Settings of one peer process.

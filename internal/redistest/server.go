@@ -62,6 +62,23 @@ func Start(tb testing.TB, args ...string) *Server {
 	return s
 }
 
+// Main is for a TestMain: it runs the tests with one server for all of them,
+// and returns the exit status.
+func Main(m *testing.M, use func(*Server)) int {
+	server, err := Launch()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	use(server)
+	code := m.Run()
+	if err := server.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
 // Launch starts a server and returns once it answers. args are appended to the
 // server's command line and win over its defaults; only the port is not theirs
 // to choose. The caller must Close the server.
