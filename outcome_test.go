@@ -53,6 +53,7 @@ func TestWhatAHandlerReturnsDecides(t *testing.T) {
 
 		{"panic", dianemo.Policy{}, dianemo.Options{}, func(context.Context, *dianemo.Job[Args]) error { panic("ouch") },
 			dianemo.Retrying, "panic", 30 * time.Minute, 1, "panic: ouch\n"},
+		{"an error that panics", dianemo.Policy{Priority: 1}, dianemo.Options{}, returns((*brokenError)(nil)), dianemo.Failed, "panic", 0, 1, "panic: "},
 		{"goexit", dianemo.Policy{Priority: 1}, dianemo.Options{}, func(context.Context, *dianemo.Job[Args]) error { runtime.Goexit(); return nil },
 			dianemo.Failed, "panic", 0, 1, "the handler called runtime.Goexit\n"},
 		{"timeout", dianemo.Policy{Priority: 1, Timeout: 10 * time.Millisecond}, dianemo.Options{}, untilEnd(dianemo.ErrTimeout),
@@ -90,7 +91,7 @@ func TestWhatAHandlerReturnsDecides(t *testing.T) {
 				require.LessOrEqual(t, len(job.Errors[0].Text), 4096)
 				require.Equal(t, peer.ID(), job.Errors[0].Peer)
 				require.Equal(t, settled.Epoch, job.Errors[0].Epoch)
-				if row.reason == "panic" {
+				if row.reason == "panic" && row.name != "an error that panics" {
 					require.Contains(t, job.Errors[0].Text, "outcome_test.go", "the stack leads to the handler")
 					require.NotContains(t, job.Errors[0].Text, "runtime/debug")
 				}
@@ -98,6 +99,10 @@ func TestWhatAHandlerReturnsDecides(t *testing.T) {
 		})
 	}
 }
+
+type brokenError struct{ text string }
+
+func (e *brokenError) Error() string { return e.text }
 
 func returns(err error) func(context.Context, *dianemo.Job[Args]) error {
 	return func(context.Context, *dianemo.Job[Args]) error { return err }

@@ -82,22 +82,21 @@ func (r *run) execute(done func(Settlement)) {
 	ctx := r.ctx
 	defer r.cancel(nil)
 
-	var err error
+	var s Settlement
 	returned := false
 	// Deferred, because after runtime.Goexit nothing else is run.
 	defer func() {
-		reason := ""
 		if !returned {
-			reason = "panic"
+			err := fmt.Errorf("the handler called runtime.Goexit\n%s", stack())
 			if p := recover(); p != nil {
 				err = fmt.Errorf("panic: %v\n%s", p, stack())
-			} else {
-				err = fmt.Errorf("the handler called runtime.Goexit\n%s", stack())
 			}
+			s = r.settlement(err, context.Cause(ctx), "panic")
 		}
-		done(r.settlement(err, context.Cause(ctx), reason))
+		done(s)
 	}()
-	err = r.fn(ctx, r)
+	err := r.fn(ctx, r)
+	s = r.settlement(err, context.Cause(ctx), "") // which calls methods of the handler's error
 	returned = true
 }
 
