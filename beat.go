@@ -92,7 +92,7 @@ func (part *partition) beat(ctx context.Context, rep report) {
 		p.logger.Warn("a handler ignores the end of its context; its tokens stay charged", "job", id)
 	}
 	begin := time.Now()
-	reply, err := p.store.Beat(ctx, part.number, Beat{Peer: p.id, Every: p.config.BeatEvery, Runs: rep.held})
+	reply, err := p.store.Beat(ctx, part.number, Beat{Peer: p.id, Every: p.config.BeatEvery, SilentAfter: p.config.SilentAfter, Runs: rep.held})
 	if err != nil {
 		part.unreported(rep)
 	}

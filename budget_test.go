@@ -130,9 +130,9 @@ func TestEveryEdgeHasItsHook(t *testing.T) {
 			}
 		}
 		var kind dianemo.Kind[Args]
-		// A peer that goes silent: its beats are an hour apart, and ours count.
+		// A peer that goes silent: its Run gives up a handler that does not return.
 		begun, free := make(chan struct{}), make(chan struct{})
-		silent := start(t, store, dianemo.Config{Finish: dianemo.None, StuckAfter: time.Millisecond, Lease: 100 * time.Millisecond}, func(p *dianemo.Peer) {
+		silent := start(t, store, dianemo.Config{Finish: dianemo.None, StuckAfter: time.Millisecond, BeatEvery: 50 * time.Millisecond, Lease: 100 * time.Millisecond}, func(p *dianemo.Peer) {
 			kind = handle(t, p, "kind", dianemo.Policy{Reruns: dianemo.None}, func(context.Context, *dianemo.Job[Args]) error {
 				close(begun)
 				<-free

@@ -42,7 +42,7 @@ type Client struct {
 // NewClient makes a client. Nothing is sent before it is first used. The error
 // is a [FieldError].
 func NewClient(store Store, config ClientConfig) (*Client, error) {
-	if v := reflect.ValueOf(store); store == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+	if isNil(store) {
 		return nil, &FieldError{"store", nil, "a Store, for example redisstore.New(…)"}
 	}
 	if config.Logger == nil {
@@ -52,6 +52,12 @@ func NewClient(store Store, config ClientConfig) (*Client, error) {
 		opening: make(chan struct{}, 1)}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c, nil
+}
+
+// isNil also knows a nil pointer in an interface.
+func isNil(v any) bool {
+	r := reflect.ValueOf(v)
+	return v == nil || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 // Close refuses further enqueues, ends those that wait for an answer with
@@ -65,17 +71,40 @@ func (c *Client) Close() {
 	c.sends.Wait()
 }
 
-// open opens the store once. Passing errors are tried again until ctx ends.
+// open opens the store once. Passing errors are tried again until ctx ends,
+// and then the last one is told.
 func (c *Client) open(ctx context.Context) error {
 	if c.boxes.Load() != nil {
 		return nil
 	}
 	select {
 	case c.opening <- struct{}{}:
-		defer func() { <-c.opening }()
 	case <-ctx.Done():
 		return fmt.Errorf("dianemo: open the store: %w", ctx.Err())
 	}
+	// A Redis that hangs is not waited for: the client library may not hear of
+	// the context's end.
+	opened := make(chan error, 1)
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		<-c.opening
+		return ErrClosed
+	}
+	c.sends.Go(func() {
+		defer func() { <-c.opening }()
+		opened <- c.openNow(ctx)
+	})
+	c.mu.Unlock()
+	select {
+	case err := <-opened:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("dianemo: open the store: %w", ctx.Err())
+	}
+}
+
+func (c *Client) openNow(ctx context.Context) error {
 	for attempt := 1; c.boxes.Load() == nil; attempt++ {
 		err := c.store.Open(ctx)
 		switch {
@@ -118,9 +147,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 //   - [FieldError]: a request is wrong. Nothing was written.
 //   - [BatchError]: it has an error for each job that was not accepted, most
 //     often an [ExistsError]. All others were.
-//   - The context's error, alone: it ended before anything was sent. With
-//     [ErrUnconfirmed]: after.
-//   - [ErrStoreFull], [ErrLayout], [ErrClosed].
+//   - In a BatchError too: the context's error, alone if it ended before a job
+//     was sent, with [ErrUnconfirmed] and what went wrong if after; [ErrStoreFull];
+//     [ErrClosed].
+//   - [ErrLayout].
 //
 // While Redis can't be reached it waits and tries again until ctx ends.
 func (c *Client) EnqueueMany(ctx context.Context, requests ...Request) ([]string, error) {
@@ -240,8 +270,10 @@ type outbox struct {
 	queue     []*parcel
 	sending   bool
 	number    uint64 // of the last call; only the sender uses it
-	wakes     int    // wake-ups asked for
-	waking    bool   // one is being sent
+	failed    error  // why the call under way was not answered so far
+	unheard   complaint
+	wakes     int  // wake-ups asked for
+	waking    bool // one is being sent
 }
 
 func (c *Client) post(p *parcel) {
@@ -280,6 +312,9 @@ func (c *Client) await(ctx context.Context, p *parcel) parcelReply {
 		return parcelReply{err: fmt.Errorf("dianemo: enqueue: %w", ctx.Err())}
 	}
 	p.left = true
+	if p.box.failed != nil {
+		return parcelReply{err: fmt.Errorf("%w: %w (%w)", ErrUnconfirmed, ctx.Err(), p.box.failed)}
+	}
 	return parcelReply{err: fmt.Errorf("%w: %w", ErrUnconfirmed, ctx.Err())}
 }
 
@@ -321,7 +356,8 @@ func (c *Client) deliver(box *outbox, batch []*parcel) {
 	var err error
 	for attempt := 1; ; attempt++ {
 		reply, err = c.store.Enqueue(c.ctx, box.partition, Call{c.id, box.number}, records)
-		if err == nil || errors.Is(err, ErrStoreFull) || errors.Is(err, ErrSuperseded) || !box.awaited(batch) {
+		box.unheard.about(c.logger, err, "an enqueue is not answered; trying again", "partition", box.partition)
+		if err == nil || errors.Is(err, ErrStoreFull) || errors.Is(err, ErrSuperseded) || !box.awaited(batch, err) {
 			break
 		}
 		if !pause(c.ctx, backoff(attempt, 20*time.Millisecond, time.Second)) {
@@ -329,6 +365,9 @@ func (c *Client) deliver(box *outbox, batch []*parcel) {
 			break
 		}
 	}
+	box.mu.Lock()
+	box.failed = nil
+	box.mu.Unlock()
 	rest := reply.Existing
 	for _, p := range batch {
 		if err != nil {
@@ -371,10 +410,12 @@ func (c *Client) wake(partition int) {
 	})
 }
 
-// awaited reports whether anybody waits for one of these parcels.
-func (b *outbox) awaited(batch []*parcel) bool {
+// awaited reports whether anybody waits for one of these parcels, and keeps why
+// they have to.
+func (b *outbox) awaited(batch []*parcel, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.failed = err
 	return slices.ContainsFunc(batch, func(p *parcel) bool { return !p.left })
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -133,6 +134,7 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 	if err := config.fill(); err != nil {
 		return nil, err
 	}
+	config.Reserve = maps.Clone(config.Reserve)
 	client, err := NewClient(store, ClientConfig{config.Hooks, config.Logger})
 	if err != nil {
 		return nil, err

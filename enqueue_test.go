@@ -46,7 +46,12 @@ func TestBadInputIsRefusedByNameBeforeAnythingIsWritten(t *testing.T) {
 		"weight too large":   {request("k", dianemo.Policy{Weight: dianemo.MaxWeight + 1}, 1, dianemo.Options{}), "Policy.Weight"},
 		"grace -2":           {request("k", dianemo.Policy{}, 1, dianemo.Options{Grace: -2}), "Options.Grace"},
 		"timeout -1 s":       {request("k", dianemo.Policy{Timeout: -time.Second}, 1, dianemo.Options{}), "Policy.Timeout"},
-		"retries -2":         {request("k", dianemo.Policy{}, 1, dianemo.Options{Retries: -2}), "Options.Retries"},
+		"retries -2":         {request("k", dianemo.Policy{}, 1, dianemo.Options{Retries: dianemo.Unlimited}), "Options.Retries"},
+		"grace None":         {request("k", dianemo.Policy{Grace: dianemo.None}, 1, dianemo.Options{}), "Policy.Grace"},
+		"grace for ever":     {request("k", dianemo.Policy{}, 1, dianemo.Options{Grace: math.MaxInt64}), "Options.Grace"},
+		"timeout for ever":   {request("k", dianemo.Policy{}, 1, dianemo.Options{Timeout: math.MaxInt64}), "Options.Timeout"},
+		"delay for ever":     {request("k", dianemo.Policy{}, 1, dianemo.Options{Delay: math.MaxInt64}), "Options.Delay"},
+		"long ago":           {request("k", dianemo.Policy{}, 1, dianemo.Options{RunAt: time.Unix(-1<<62, 0)}), "Options.RunAt"},
 		"reruns 1001":        {request("k", dianemo.Policy{Reruns: 1001}, 1, dianemo.Options{}), "Policy.Reruns"},
 		"delay -1 s":         {request("k", dianemo.Policy{}, 1, dianemo.Options{Delay: -time.Second}), "Options.Delay"},
 		"delay and time":     {request("k", dianemo.Policy{}, 1, dianemo.Options{Delay: time.Second, RunAt: time.Now()}), "Options.Delay"},
@@ -82,7 +87,7 @@ func TestBadConfigIsRefusedByName(t *testing.T) {
 		"Config.BeatEvery":   {BeatEvery: 24 * time.Millisecond},
 		"Config.SilentAfter": {BeatEvery: time.Second, SilentAfter: 3999 * time.Millisecond},
 		"Config.Lease":       {Lease: -time.Second},
-		"Config.Finish":      {Finish: -2},
+		"Config.Finish":      {Finish: -1},
 		"Config.StuckAfter":  {StuckAfter: -1},
 	} {
 		_, err := dianemo.NewPeer(store, config)
@@ -278,13 +283,23 @@ func TestEnqueueReturnsWithinItsDeadlineAndSaysWhatIsKnown(t *testing.T) {
 }
 
 func TestAClientWaitsForARedisThatIsDown(t *testing.T) {
+	hangs := redistest.Start(t)
+	require.NoError(t, hangs.Pause())
+	short, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	begin := time.Now()
+	_, err := dianemo.NewKind[Args]("kind", dianemo.Policy{}).Enqueue(short, client(t, redisstore.New(hangs.Client(t), redisstore.Options{})), Args{})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Less(t, time.Since(begin), 2*time.Second, "the client library would wait for its own time-out")
+	require.NoError(t, hangs.Resume())
+
 	own := redistest.Start(t)
 	require.NoError(t, own.Kill())
 	c := client(t, redisstore.New(own.Client(t), redisstore.Options{}))
 	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := kind.Enqueue(ctx, c, Args{})
+	_, err = kind.Enqueue(ctx, c, Args{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	done := make(chan error, 1)
 	go func() {

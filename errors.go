@@ -148,7 +148,8 @@ const (
 	MaxWeight  = 1 << 20   // tokens of one job, and of one peer
 	MaxPayload = 256 << 10 // bytes of a job's encoded arguments, and of its result
 	MaxErrors  = 10        // attempts whose errors are kept
-	maxError   = 4 << 10   // bytes kept of one error
+	MaxSpan    = 100 * 365 * 24 * time.Hour
+	maxError   = 4 << 10 // bytes kept of one error
 )
 
 // CheckName reports, as a [FieldError], whether name may be a kind, an id or a
@@ -179,10 +180,11 @@ func checkCount(field string, v, low, high int, none bool) error {
 	return &FieldError{field, v, allowed}
 }
 
-// checkSpan refuses negative durations other than Unlimited.
+// checkSpan refuses durations above MaxSpan, and negative ones other than
+// Unlimited.
 func checkSpan(field string, d time.Duration) error {
-	if d >= 0 || d == Unlimited {
+	if 0 <= d && d <= MaxSpan || d == Unlimited {
 		return nil
 	}
-	return &FieldError{field, d, "a positive duration, 0 to inherit, or Unlimited"}
+	return &FieldError{field, d, "a positive duration of at most 100 years, 0 to inherit, or Unlimited"}
 }

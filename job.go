@@ -100,18 +100,31 @@ type Job[Args any] struct {
 	Epoch      int64
 	Due        time.Time // when it was to start, to the millisecond
 	EnqueuedAt time.Time // by the store's clock, to the millisecond
+	// Headers are those of the job's Options; nil if it had none.
+	Headers map[string]string
 
-	run *run
+	run *run // nil in a Job that a test made
 }
 
 // Progress says how far the run is; readers see it within about a second. It
-// never blocks and keeps only the last report; note is cut at 256 bytes.
-func (j *Job[Args]) Progress(done, total int64, note string) { j.run.setProgress(done, total, note) }
+// never blocks and keeps only the last report; note is cut at 256 bytes. In a Job
+// that a test made for a handler, it does nothing.
+func (j *Job[Args]) Progress(done, total int64, note string) {
+	if j.run != nil {
+		j.run.setProgress(done, total, note)
+	}
+}
 
 // SetResult keeps v, encoded as JSON, as the job's result, readable once the
 // job has succeeded. The last call counts. It returns a [FieldError] when v
 // does not marshal or takes more than [MaxPayload] bytes.
-func (j *Job[Args]) SetResult(v any) error { return j.run.setResult(v) }
+func (j *Job[Args]) SetResult(v any) error {
+	b, err := encodeResult(v)
+	if err == nil && j.run != nil {
+		j.run.setResult(b)
+	}
+	return err
+}
 
 // A JobInfo is a job as readers see it.
 type JobInfo struct {

@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-// In a Policy, Options or Config: no limit, and none. A zero means inherit.
+// In a Policy, Options or Config: no limit (of a duration), and none (of a
+// number, or of Config.Finish). A zero means inherit. They differ so that one
+// in the other's place is refused.
 const (
 	Unlimited = -1
-	None      = -1
+	None      = -2
 )
 
 // A Policy says how jobs of a kind are run. A zero field inherits: the job's
@@ -89,13 +91,13 @@ func (o Options) check() error {
 			return err
 		}
 	}
-	if o.Delay < 0 {
-		return &FieldError{"Options.Delay", o.Delay, "a positive duration, or 0"}
+	if o.Delay < 0 || o.Delay > MaxSpan {
+		return &FieldError{"Options.Delay", o.Delay, "a positive duration of at most 100 years, or 0"}
 	}
 	if o.Delay > 0 && !o.RunAt.IsZero() {
 		return &FieldError{"Options.Delay", o.Delay, "0 where RunAt is set"}
 	}
-	if !o.RunAt.IsZero() && (o.RunAt.UnixMilli() < 0 || o.RunAt.Year() > 9999) {
+	if !o.RunAt.IsZero() && (o.RunAt.Before(time.Unix(0, 0)) || o.RunAt.Year() > 9999) {
 		return &FieldError{"Options.RunAt", o.RunAt, "years 1970 to 9999"}
 	}
 	return firstError(
@@ -166,13 +168,16 @@ type handler func(ctx context.Context, r *run) error
 // [Fail] say so themselves, any other error is a failed attempt, and so are a
 // panic and runtime.Goexit.
 func (k Kind[Args]) Handle(peer *Peer, fn func(ctx context.Context, job *Job[Args]) error) error {
+	if peer == nil {
+		return &FieldError{"Handle(peer)", nil, "a Peer"}
+	}
 	if fn == nil {
 		return &FieldError{"Handle(fn)", nil, "a function"}
 	}
 	return peer.handle(k.name, k.policy, func(ctx context.Context, r *run) error {
 		job := &Job[Args]{
 			ID: r.id, Kind: r.kind, Attempt: r.attempt, Priority: r.priority, Weight: r.weight,
-			Epoch: r.epoch, Due: r.due, EnqueuedAt: r.enqueued, run: r,
+			Epoch: r.epoch, Due: r.due, EnqueuedAt: r.enqueued, Headers: r.spec.Headers, run: r,
 		}
 		if err := json.Unmarshal(r.spec.Args, &job.Args); err != nil {
 			return Fail(fmt.Errorf("decode args of kind %s: %w", r.kind, err))
@@ -214,6 +219,9 @@ func (k Kind[Args]) EnqueueWith(ctx context.Context, to Enqueuer, args Args, opt
 }
 
 func enqueueOne(ctx context.Context, to Enqueuer, request Request) (string, error) {
+	if isNil(to) {
+		return "", &FieldError{"Enqueue(to)", nil, "a Client or a Peer"}
+	}
 	ids, err := to.EnqueueMany(ctx, request)
 	if batch, ok := err.(*BatchError); ok {
 		err = batch.Errs[0]

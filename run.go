@@ -47,18 +47,21 @@ func (r *run) setProgress(done, total int64, note string) {
 	r.progress.Done, r.progress.Total, r.progress.Note, r.news = done, total, trim(note, 256), true
 }
 
-func (r *run) setResult(v any) error {
+func encodeResult(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return &FieldError{"result", fmt.Sprintf("%T: %v", v, err), "a value that encoding/json marshals"}
+		return nil, &FieldError{"result", fmt.Sprintf("%T: %v", v, err), "a value that encoding/json marshals"}
 	}
 	if len(b) > MaxPayload {
-		return &FieldError{"result", fmt.Sprintf("%d bytes", len(b)), fmt.Sprintf("%d bytes at most", MaxPayload)}
+		return nil, &FieldError{"result", fmt.Sprintf("%d bytes", len(b)), fmt.Sprintf("%d bytes at most", MaxPayload)}
 	}
+	return b, nil
+}
+
+func (r *run) setResult(b []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.result = b
-	return nil
 }
 
 // open makes the context in which the handler will run. The time-out counts

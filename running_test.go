@@ -35,6 +35,7 @@ func TestAHandlerGetsItsJobWhole(t *testing.T) {
 		require.Equal(t, []any{id, "mail/send@v2", 1, 4, 3}, []any{job.ID, job.Kind, job.Attempt, job.Priority, job.Weight})
 		require.Positive(t, job.Epoch)
 		require.Equal(t, job.Due, job.EnqueuedAt)
+		require.Equal(t, map[string]string{"traceparent": "00-ab", "": ""}, job.Headers)
 		peer.next()
 
 		info := get(t, peer, id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,4 +204,30 @@ func TestCorruptJobsFailAndNewerOnesAreLeftAlone(t *testing.T) {
 		}
 		require.NotEmpty(t, job.Errors, id)
 	}
+}
+
+// Neither a peer without handlers nor one that waits for its last handler has
+// anything to do between two ticks.
+func TestAPeerThatClaimsNothingUsesNoCPU(t *testing.T) {
+	cpu := func() time.Duration {
+		var use syscall.Rusage
+		require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &use))
+		return time.Duration(use.Utime.Nano() + use.Stime.Nano())
+	}
+	store := redisStore(t, server.Client(t), 1)
+	start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond}, func(*dianemo.Peer) {})
+	begun := make(chan struct{})
+	var kind dianemo.Kind[Args]
+	closing := start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond}, func(p *dianemo.Peer) {
+		kind = handle(t, p, "kind", dianemo.Policy{}, func(context.Context, *dianemo.Job[Args]) error {
+			close(begun)
+			<-time.After(1500 * time.Millisecond) // a slow one, that ends by itself
+			return nil
+		})
+	})
+	enqueue(t, closing, kind, dianemo.Options{})
+	receive(t, begun)
+	before := cpu()
+	require.NoError(t, closing.stop())
+	require.Less(t, cpu()-before, 700*time.Millisecond, "of CPU in 1.5 s")
 }

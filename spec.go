@@ -9,7 +9,7 @@ import (
 
 // A Spec is the immutable part of a job, in the form in which it is stored: one
 // byte of version, then fields of one byte of tag, the length as a uvarint, and
-// the bytes. Numbers are uvarints. Tags that a reader doesn't know are skipped,
+// the bytes. Numbers are varints. Tags that a reader doesn't know are skipped,
 // so a field can join without a new version; a new version is one that old
 // readers must leave alone.
 type Spec struct {
@@ -18,8 +18,8 @@ type Spec struct {
 	Grace    time.Duration // Unlimited: no limit
 	Weight   int           // 0: the kind's, as the claiming peer defines it
 	Timeout  time.Duration // 0: the same
-	Retries  int           // 0: the same; None
-	Reruns   int           // 0: the same; None
+	Retries  int           // 0: the same
+	Reruns   int           // 0: the same
 	Codec    int           // 0: JSON
 	Key      string        // id of the key that args are encrypted with; "": none
 	Headers  map[string]string
@@ -59,16 +59,14 @@ func EncodeSpec(s *Spec) []byte {
 		b = binary.AppendUvarint(b, uint64(len(v)))
 		b = append(b, v...)
 	}
-	// Negative numbers are Unlimited or None, stored as 0, so everything else
-	// is stored with one added and what is not set is not stored.
 	number := func(tag byte, v int64) {
 		if v == 0 {
 			return
 		}
 		var n [binary.MaxVarintLen64]byte
-		b = append(b, tag)
-		size := binary.PutUvarint(n[:], uint64(max(v, -1)+1))
-		b = append(append(b, byte(size)), n[:size]...)
+		size := binary.PutVarint(n[:], v)
+		b = append(b, tag, byte(size))
+		b = append(b, n[:size]...)
 	}
 	text(tagKind, s.Kind)
 	number(tagPriority, int64(s.Priority))
@@ -144,11 +142,10 @@ func (s *Spec) set(tag byte, v []byte) error {
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
 	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagCodec:
-		u, n := binary.Uvarint(v)
-		if n != len(v) || n <= 0 || u > 1<<62 {
+		i, n := binary.Varint(v)
+		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
 		}
-		i := int64(u) - 1
 		switch tag {
 		case tagPriority:
 			s.Priority = int(i)

@@ -174,8 +174,10 @@ type Claim struct {
 	// From is where the reply's page of lanes begins; see TurnReply.Next.
 	From int
 	// BeatEvery is this peer's beat interval, by which the store tells an outage
-	// of its own from the silence of peers.
-	BeatEvery time.Duration
+	// of its own from the silence of peers. SilentAfter is how long the peer may
+	// be silent from this claim on.
+	BeatEvery   time.Duration
+	SilentAfter time.Duration
 }
 
 // A ClaimLane is a lane and what this peer's definition of the kind says.
@@ -235,7 +237,9 @@ type Moved struct {
 type Beat struct {
 	Peer  string
 	Every time.Duration // the peer's beat interval
-	Runs  []HeldRun     // what it holds there
+	// SilentAfter is how long the peer may be silent from this beat on.
+	SilentAfter time.Duration
+	Runs        []HeldRun // what it holds there
 }
 
 // A HeldRun is a run that a peer believes to hold.
@@ -264,7 +268,7 @@ type Chore struct {
 	Term        int64
 	Limit       int           // jobs at most
 	BeatEvery   time.Duration // for Reap: the leader's beat interval
-	SilentAfter time.Duration // for Reap
+	SilentAfter time.Duration // for Reap: the limit after an outage; otherwise each peer's own counts
 }
 
 // ReapReply says what was taken from whom. More: there is more to be done now.

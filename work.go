@@ -133,12 +133,15 @@ func (part *partition) take() []finished {
 func (part *partition) plan() (Claim, levels) {
 	p := part.peer
 	now := time.Now()
+	ticks := !now.Before(part.tick)
+	if ticks {
+		part.setTick()
+	}
 	if p.closing.Load() || len(p.kinds) == 0 {
 		p.ledger.leave(&part.place)
 		return Claim{}, levels{}
 	}
-	if !now.Before(part.tick) {
-		part.setTick()
+	if ticks {
 		part.look.Store(true)
 		for _, l := range part.view.lanes {
 			l.stuck = 0
@@ -166,7 +169,8 @@ func (part *partition) plan() (Claim, levels) {
 	}
 	// Without a budget it only learns what there is, so that what becomes free
 	// goes to the most urgent.
-	return Claim{Limit: part.batch, Room: grant, Lanes: part.view.choose(due, grant, capacity), From: part.page, BeatEvery: p.config.BeatEvery}, grant
+	return Claim{Limit: part.batch, Room: grant, Lanes: part.view.choose(due, grant, capacity), From: part.page,
+		BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter}, grant
 }
 
 // send makes the call until it is answered: the same call each time, so that
@@ -211,7 +215,9 @@ func (part *partition) measure(begin time.Time, reply TurnReply, claim Claim) {
 	if claim.Limit == 0 {
 		return
 	}
-	part.ahead = reply.Now.Sub(begin.Add(took / 2))
+	if part.ahead == 0 || took < 8*part.trip+50*time.Millisecond { // else where in it the clock was read is a guess
+		part.ahead = reply.Now.Sub(begin.Add(took / 2))
+	}
 	switch held := took - part.trip; {
 	case held > 5*time.Millisecond && len(reply.Jobs) > 32:
 		part.batch = max(len(reply.Jobs)*3/4, 32)

@@ -22,8 +22,8 @@ func (s *Store) Beat(ctx context.Context, partition int, beat dianemo.Beat) (dia
 	for rest, first := beat.Runs, true; first || len(rest) > 0; first = false {
 		batch := rest[:min(len(rest), dianemo.MaxCallJobs)]
 		rest = rest[len(batch):]
-		args := make([]any, 0, 2+3*len(batch))
-		args = append(args, beat.Peer, beat.Every.Milliseconds())
+		args := make([]any, 0, 3+3*len(batch))
+		args = append(args, beat.Peer, beat.Every.Milliseconds(), beat.SilentAfter.Milliseconds())
 		for _, r := range batch {
 			progress := ""
 			if r.Progress != nil {

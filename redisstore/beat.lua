@@ -1,15 +1,16 @@
 -- beat: the peer is alive, and these runs are where they are. Moves no job.
 -- KEYS  1 beats, 2 info, 3 run:<peer>, 4 progress
--- ARGV  1 peer, 2 beat interval (ms), then for each run: id, epoch, progress ('' nothing new)
+-- ARGV  1 peer, 2 beat interval (ms), 3 how long it may be silent (ms),
+--       then for each run: id, epoch, progress ('' nothing new)
 -- Reply {'ok', runs that the store says it holds, id and epoch of each run that it does not hold ...}
 local ids = {}
-for i = 3, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
+for i = 4, #ARGV, 3 do ids[#ids + 1] = ARGV[i] end
 
 local reply, progress = {'ok', redis.call('ZCARD', KEYS[3])}, {}
 if #ids > 0 then
   local epochs = redis.call('ZMSCORE', KEYS[3], unpack(ids))
   for j, id in ipairs(ids) do
-    local i = 3 + (j - 1) * 3
+    local i = 4 + (j - 1) * 3
     if tonumber(epochs[j] or nil) ~= tonumber(ARGV[i + 1]) then
       reply[#reply + 1] = id
       reply[#reply + 1] = ARGV[i + 1]
@@ -21,6 +22,6 @@ if #ids > 0 then
 end
 
 touch(KEYS[2], ARGV[2])
-redis.call('ZADD', KEYS[1], int(now), ARGV[1])
+redis.call('ZADD', KEYS[1], int(now + ARGV[3]), ARGV[1])
 if #progress > 0 then redis.call('HSET', KEYS[4], unpack(progress)) end
 return reply

@@ -115,7 +115,8 @@ func (s *Store) laneOf(ctx context.Context, t tag, id string, record any) (diane
 	return dianemo.Lane{Kind: "unknown", Priority: 2}, nil
 }
 
-// Miss implements [dianemo.Store]. One call ends jobs of one lane.
+// Miss implements [dianemo.Store]. Each lane is a call of its own to the script,
+// so their numbers are counted on from the chore's.
 func (s *Store) Miss(ctx context.Context, partition int, call dianemo.Call, chore dianemo.Chore) (dianemo.MissReply, error) {
 	var answer dianemo.MissReply
 	t := s.tag(partition)
@@ -128,7 +129,13 @@ func (s *Store) Miss(ctx context.Context, partition int, call dianemo.Call, chor
 	if err != nil {
 		return answer, translate(err)
 	}
+	const lanes = 1 << 10 // in one chore
+	next := call.Number * lanes
 	for _, head := range heads {
+		if len(answer.Jobs) >= chore.Limit || next == (call.Number+1)*lanes-1 {
+			answer.More = true
+			break
+		}
 		name, _ := head.Member.(string)
 		lane, ok := parseLane(name)
 		late := time.Duration(now.UnixMilli()-int64(head.Score)) * time.Millisecond
@@ -138,7 +145,7 @@ func (s *Store) Miss(ctx context.Context, partition int, call dianemo.Call, chor
 		ended := laneExpired(lane)
 		keys := []string{t.call(dianemo.EdgeMiss, call.Caller), t.key("meta"), t.key("info"), t.key("lanes"), t.key("counts"),
 			t.lane(name), t.done(ended, lane.Kind)}
-		replies, err := s.eval(ctx, command{s.scripts.miss, keys, []any{call.Number, chore.Term, min(chore.Limit, dianemo.MaxCallJobs), name,
+		replies, err := s.eval(ctx, command{s.scripts.miss, keys, []any{next, chore.Term, min(chore.Limit-len(answer.Jobs), dianemo.MaxCallJobs), name,
 			laneBase(lane), laneClass(lane), graceMillis(lane.Grace), string(ended)}})
 		if err != nil {
 			return answer, err
@@ -146,10 +153,9 @@ func (s *Store) Miss(ctx context.Context, partition int, call dianemo.Call, chor
 		if err := verdict(replies[0]); err != nil {
 			return answer, err
 		}
-		if answer.Jobs = moved(replies[0][2:]); len(answer.Jobs) > 0 {
-			answer.More = true
-			return answer, nil
-		}
+		answer.Jobs = append(answer.Jobs, moved(replies[0][2:])...)
+		answer.More = answer.More || number(replies[0][1]) == 1
+		next++
 	}
 	return answer, nil
 }

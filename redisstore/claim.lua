@@ -3,6 +3,7 @@
 --       then for each lane: the lane, the set of ended jobs for its expired
 -- ARGV  1 call number, 2 peer, 3 jobs at most, 4 bytes at most, 5 beat interval (ms),
 --       6 first lane of the page, 7 length of the page, 8 newest spec version, 9..17 room at levels 1..9,
+--       18 how long the peer may be silent (ms),
 --       then for each lane: name, base name, 'kind:priority', priority, grace (ms, -1 none), state of the expired,
 --       weight override (rounded up; 0 none), weight, max_reruns
 -- Reply {'ok', now (µs), batches of jobs {place of the lane, id, spec or false, record, or the due time of a job that had none, ...}, {id, state, base name of the expired, ...}, {lane, due, ...}},
@@ -45,9 +46,11 @@ local newest = ARGV[8]:byte(1, 1)
 -- What is to be written, gathered by the checks.
 local taken, metas, runs, touched, n = {}, {}, {}, {}, 0
 local full = false
+-- How many jobs the whole call may look at without taking them, so that it holds Redis no longer than 5 ms.
+local spare = 500
 
 for lane = 1, (#KEYS - 8) / 2 do
-  local key, a = KEYS[8 + lane * 2 - 1], 18 + (lane - 1) * 9
+  local key, a = KEYS[8 + lane * 2 - 1], 19 + (lane - 1) * 9
   local base, class, priority, grace = ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
   local override, weight, max_reruns = tonumber(ARGV[a + 6]), tonumber(ARGV[a + 7]), ARGV[a + 8]
   -- The lightest job that this lane can hold.
@@ -59,11 +62,13 @@ for lane = 1, (#KEYS - 8) / 2 do
   local before = '1|running|||' .. epoch .. '|' .. ARGV[2] .. '|' .. base .. '|'
   local after = '|' .. int(now) .. '|0|0|1|' .. max_reruns .. '|||'
   local late, stray, begun, from, heads, batch = {}, {}, n, 0, true, {lane}
-  while not full and n < limit and from < 1000 do
+  while not full and n < limit and spare > 0 do
     local cap = room[1]
     for level = 2, priority do cap = math.min(cap, room[level]) end
     local most = math.min(limit - n, math.floor(cap / least))
     if most < 1 then break end
+    -- Where weights differ, more is looked at than may fit.
+    if override > 0 then most = math.min(math.max(most, 50), limit) end
     local found = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'WITHSCORES', 'LIMIT', from, most)
     local count = #found / 2
     if count == 0 then break end
@@ -89,7 +94,7 @@ for lane = 1, (#KEYS - 8) / 2 do
         late[#late + 1] = {ids[j], due, record}
       elseif full or size > bytes and n + w > 0 then
         full = true
-      elseif weighs <= cap then
+      elseif weighs <= cap and n + w < limit then
         w = w + 1
         bytes, cap = bytes - size, cap - weighs
         wanted[w], dues[w] = ids[j], due
@@ -97,7 +102,7 @@ for lane = 1, (#KEYS - 8) / 2 do
       end
     end
     local specs = w > 0 and redis.call('HMGET', KEYS[2], unpack(wanted))
-    local spent = 0
+    local spent, had_n = 0, n
     for j = 1, w do
       local id, spec, record = wanted[j], specs[j], records[j]
       -- A spec of a newer program is left alone; a missing one makes the job corrupt.
@@ -124,7 +129,7 @@ for lane = 1, (#KEYS - 8) / 2 do
       end
     end
     for level = 1, priority do room[level] = room[level] - spent end
-    from = from + count
+    from, spare = from + count, spare - (count - (n - had_n))
     heads = heads and n - begun == from
     if count < most then break end
   end
@@ -138,10 +143,10 @@ if n > 0 then
   redis.call('HSET', KEYS[3], unpack(metas))
   redis.call('ZADD', KEYS[4], unpack(runs))
   -- A claim is a sign of life: a peer that dies before its first beat is found by it.
-  redis.call('ZADD', KEYS[5], int(now), ARGV[2])
+  redis.call('ZADD', KEYS[5], int(now + ARGV[18]), ARGV[2])
 end
 for lane, found in pairs(touched) do
-  local key, a = KEYS[8 + lane * 2 - 1], 18 + (lane - 1) * 9
+  local key, a = KEYS[8 + lane * 2 - 1], 19 + (lane - 1) * 9
   if found.heads then
     -- All from the head on was taken, which is the cheaper way to say it.
     redis.call('ZREMRANGEBYRANK', key, 0, found.last - found.first)

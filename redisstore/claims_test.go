@@ -197,7 +197,10 @@ func TestAnOutageIsNotTheSilenceOfPeers(t *testing.T) {
 		id := f.ids(1)[0]
 		partition := f.Partition(id)
 		f.enqueue(record(id, lane("kind")))
-		require.Len(t, f.claim(partition, owner, claimLane(lane("kind"))).Jobs, 1)
+		reply, err := f.Turn(t.Context(), partition, f.call(owner), nil, dianemo.Claim{Limit: 1, Room: roomFor(1), Lanes: []dianemo.ClaimLane{claimLane(lane("kind"))},
+			BeatEvery: 5 * time.Second, SilentAfter: 20 * time.Second})
+		require.NoError(t, err)
+		require.Len(t, reply.Jobs, 1)
 		shift := func(by time.Duration) { // as if everything so far had happened earlier
 			for _, field := range []string{"alive", "up_since"} {
 				require.NoError(t, f.rdb.HIncrBy(t.Context(), f.key(id, "info"), field, -by.Milliseconds()).Err())

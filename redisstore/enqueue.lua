@@ -6,7 +6,10 @@
 -- Reply {'ok', wake 0 or 1, 'place:state ...' of the jobs that exist already}, {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
-if answer then return {'ok', 0, answer} end
+if answer then
+  local wake, existing = answer:match('^(%d) (.*)$')
+  return {'ok', tonumber(wake), existing}
+end
 
 local begin = 3 + tonumber(ARGV[2])
 local ids, n = {}, 0
@@ -74,5 +77,5 @@ for lane, head in pairs(heads) do
   wake = math.max(wake, redis.call('ZADD', KEYS[4], 'LT', 'CH', int(head), ARGV[2 + lane]))
 end
 answer = table.concat(existing, ' ')
-keep(KEYS[1], ARGV[1], answer)
+keep(KEYS[1], ARGV[1], wake .. ' ' .. answer)
 return {'ok', wake, answer}

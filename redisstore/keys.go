@@ -22,7 +22,7 @@ import (
 //	{ns:p}:lane:<lane>       zset    id → due (ms)
 //	{ns:p}:lanes             zset    lane → its earliest due
 //	{ns:p}:run:<peer>        zset    id → epoch
-//	{ns:p}:beats             zset    peer → its last sign of life (ms)
+//	{ns:p}:beats             zset    peer → until when it may be silent (ms)
 //	{ns:p}:done:<state>:<kind> zset  id → when it ended (ms)
 //	{ns:p}:counts            hash    state:kind:priority → jobs that run or have ended
 //	{ns:p}:info              hash    alive, up_since (ms), every (ms), term

@@ -52,8 +52,7 @@ for _, job in ipairs(late) do
   words[#words + 1] = ARGV[8]
   words[#words + 1] = ARGV[5]
 end
--- An empty answer is not kept: the same call goes on with the next lane.
-if #words > 0 then keep(KEYS[1], ARGV[1], table.concat(words, ' ')) end
+keep(KEYS[1], ARGV[1], table.concat(words, ' '))
 reply[2] = more
 for _, word in ipairs(words) do reply[#reply + 1] = word end
 return reply

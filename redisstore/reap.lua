@@ -1,7 +1,7 @@
 -- reap: running under a silent peer -> scheduled again, or unreachable once its reruns are used up.
 -- KEYS  1 call, 2 meta, 3 run:<peer>, 4 beats, 5 info, 6 lanes, 7 counts, 8 errors, 9 progress,
 --       then for each lane: the lane for jobs that have been run, the set of unreachable jobs
--- ARGV  1 call number, 2 term, 3 peer ('' to learn who is silent), 4 beat interval (ms), 5 silence limit (ms),
+-- ARGV  1 call number, 2 term, 3 peer ('' to learn who is silent), 4 beat interval (ms), 5 how long peers may be silent after an outage (ms),
 --       6 number of lanes, for each: base name, name of the lane, 'kind:priority',
 --       then for each run: id, epoch, lane (its place)
 -- Reply {'ok', wake 0 or 1, id, state, base name, ...}, {'silent', peer, ...}, {'deposed'}, {'superseded'}
@@ -11,22 +11,22 @@ local answer, superseded
 if ARGV[3] ~= '' then answer, superseded = recall(KEYS[1], ARGV[1]) end
 if superseded then return {'superseded'} end
 if answer then
-  local reply = {'ok', 0}
-  for word in answer:gmatch('%S+') do reply[#reply + 1] = word end
+  local reply = {'ok', tonumber(answer:sub(1, 1))}
+  for word in answer:sub(2):gmatch('%S+') do reply[#reply + 1] = word end
   return reply
 end
 
 -- The chore itself is a sign of life, so that a whole fleet's end is told from an outage.
 local since = touch(KEYS[5], ARGV[4])
 redis.call('HSET', KEYS[5], 'term', ARGV[2], 'every', ARGV[4])
-local limit = now - ARGV[5]
+local outage = since > now - ARGV[5]
 if ARGV[3] == '' then
-  if since > limit then return {'silent'} end
-  return {'silent', unpack(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', '(' .. int(limit), 'LIMIT', 0, 10))}
+  if outage then return {'silent'} end
+  return {'silent', unpack(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', '(' .. int(now), 'LIMIT', 0, 10))}
 end
 
-local beat = tonumber(redis.call('ZSCORE', KEYS[4], ARGV[3]) or nil)
-if since > limit or (beat and beat >= limit) then return {'ok', 0} end
+local until_when = tonumber(redis.call('ZSCORE', KEYS[4], ARGV[3]) or nil)
+if outage or (until_when and until_when >= now) then return {'ok', 0} end
 
 local lanes = tonumber(ARGV[6])
 local begin = 7 + lanes * 3
@@ -50,7 +50,7 @@ if #ids > 0 then
     if m and held and m.state == 'running' and m.peer == ARGV[3] and m.epoch == ARGV[i + 1] and m.lane == ARGV[a] then
       local target
       errors[#errors + 1] = int((m.runs - 1) % 10) .. '|' .. id
-      errors[#errors + 1] = int(now) .. '|' .. m.epoch .. '|' .. m.peer .. '|the peer was silent for more than ' .. ARGV[5] .. ' ms'
+      errors[#errors + 1] = int(now) .. '|' .. m.epoch .. '|' .. m.peer .. '|the peer was silent for too long'
       -- The epoch moves on, so that what the silent peer may still send is refused.
       m.epoch, m.reason = int(m.epoch + 1), why or 'silent'
       if tonumber(m.reruns) < (tonumber(m.max_reruns) or 0) then
@@ -91,5 +91,5 @@ if #moved > 0 then
   tally(KEYS[7])
 end
 if redis.call('ZCARD', KEYS[3]) == 0 then redis.call('ZREM', KEYS[4], ARGV[3]) end
-keep(KEYS[1], ARGV[1], table.concat(moved, ' '))
+keep(KEYS[1], ARGV[1], wake .. ' ' .. table.concat(moved, ' '))
 return {'ok', wake, unpack(moved)}

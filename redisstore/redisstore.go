@@ -12,6 +12,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strconv"
 	"sync/atomic"
 
@@ -69,7 +70,7 @@ func New(rdb redis.UniversalClient, options Options) *Store {
 
 // Open implements [dianemo.Store].
 func (s *Store) Open(ctx context.Context) error {
-	if s.rdb == nil {
+	if v := reflect.ValueOf(s.rdb); s.rdb == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 		return &dianemo.FieldError{Field: "redisstore.New(rdb)", Value: nil, Allowed: "a client"}
 	}
 	if err := dianemo.CheckName("Options.Namespace", s.options.Namespace); err != nil {

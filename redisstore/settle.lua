@@ -10,7 +10,8 @@ local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 local reply = {'ok', 0}
 if answer then
-  for word in answer:gmatch('%S+') do reply[#reply + 1] = word end
+  reply[2] = tonumber(answer:sub(1, 1))
+  for word in answer:sub(2):gmatch('%S+') do reply[#reply + 1] = word end
   return reply
 end
 
@@ -128,6 +129,6 @@ if settled > 0 then
   end
   tally(KEYS[5])
 end
-keep(KEYS[1], ARGV[1], table.concat(stale, ' '))
+keep(KEYS[1], ARGV[1], reply[2] .. ' ' .. table.concat(stale, ' '))
 for _, word in ipairs(stale) do reply[#reply + 1] = word end
 return reply

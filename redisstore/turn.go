@@ -116,12 +116,13 @@ func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
 	keys := make([]string, 0, 8+2*len(claim.Lanes))
 	keys = append(keys, t.call(dianemo.EdgeClaim, call.Caller), t.key("spec"), t.key("meta"), t.run(call.Caller),
 		t.key("beats"), t.key("info"), t.key("lanes"), t.key("counts"))
-	args := make([]any, 0, 17+9*len(claim.Lanes))
+	args := make([]any, 0, 18+9*len(claim.Lanes))
 	args = append(args, call.Number, call.Caller, min(claim.Limit, dianemo.MaxCallJobs), dianemo.MaxCallBytes, claim.BeatEvery.Milliseconds(),
 		claim.From, lanesPage, string(dianemo.SpecVersion))
 	for level := 1; level <= 9; level++ {
 		args = append(args, claim.Room[level])
 	}
+	args = append(args, claim.SilentAfter.Milliseconds())
 	for _, l := range claim.Lanes {
 		name, expired := laneName(l.Lane), laneExpired(l.Lane)
 		keys = append(keys, t.lane(name), t.done(expired, l.Kind))
