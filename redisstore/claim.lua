@@ -68,19 +68,21 @@ for lane = 1, (#KEYS - 8) / 2 do
     local most = math.min(limit - n, math.floor(cap / least))
     if most < 1 then break end
     -- Where weights differ, more is looked at than may fit.
-    if override > 0 then most = math.min(math.max(most, 50), limit) end
+    if override > 0 then most = math.max(most, 50) end
     local found = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'WITHSCORES', 'LIMIT', from, most)
     local count = #found / 2
     if count == 0 then break end
     local ids = {}
     for j = 1, count do ids[j] = found[j * 2 - 1] end
     -- The head of a lane is what expires first.
-    local expires = tonumber(found[2]) < earliest
+    local expires = found[2] + 0 < earliest
     local had = redis.call('HMGET', KEYS[3], unpack(ids))
     local wanted, dues, records, w = {}, {}, {}, 0
     for j = 1, count do
       local due, record, weighs, m, why = found[j * 2], had[j], weight, nil, nil
       local size = 0
+      -- The embedded Redis writes a round score as 1e+12, which tonumber does not read there.
+      if due:find('e', 1, true) then due = int(due + 0) end
       if record then
         m, why = read(record)
         if m then weighs, size = tonumber(m.weight) or weight, tonumber(m.size) or 0 end

@@ -125,6 +125,48 @@ func TestTheReplyNamesTheLanesThatHaveJobsAndTheirFirst(t *testing.T) {
 	})
 }
 
+// Jobs of a lane whose weights differ: those that do not fit are looked past,
+// with few commands, and only so many of them.
+func TestJobsThatDoNotFitAreLookedPast(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ids := f.ids(102)
+		l := lane("kind")
+		l.Weight = 64
+		var records []dianemo.Record
+		for i, id := range ids {
+			r := record(id, l)
+			if r.Weight = 60; i >= 100 {
+				r.Weight = 36
+			}
+			r.RunAt = time.UnixMilli(1_000_000_000_000 + int64(i)) // in this order
+			records = append(records, r)
+		}
+		f.enqueue(records...)
+		reply, err := f.Turn(t.Context(), f.Partition(ids[0]), f.call(owner), nil, dianemo.Claim{Limit: 10, Room: roomFor(40),
+			Lanes: []dianemo.ClaimLane{{Lane: l, Weight: 1}}, BeatEvery: time.Second})
+		require.NoError(t, err)
+		require.Len(t, reply.Jobs, 1)
+		require.Equal(t, []any{ids[100], 36}, []any{reply.Jobs[0].ID, reply.Jobs[0].Weight})
+	})
+}
+
+// A peer that said it may be silent for long is not judged by a hasty leader.
+func TestEachPeersOwnLimitOfSilenceCounts(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.ids(1)[0]
+		partition := f.Partition(id)
+		f.enqueue(record(id, lane("kind")))
+		claim := dianemo.Claim{Limit: 1, Room: roomFor(1), Lanes: []dianemo.ClaimLane{claimLane(lane("kind"))}, BeatEvery: time.Second, SilentAfter: time.Hour}
+		reply, err := f.Turn(t.Context(), partition, f.call(owner), nil, claim)
+		require.NoError(t, err)
+		require.Len(t, reply.Jobs, 1)
+		require.Empty(t, f.reap(partition))
+		_, err = f.Beat(t.Context(), partition, dianemo.Beat{Peer: owner, Every: time.Second, SilentAfter: 0})
+		require.NoError(t, err)
+		require.Len(t, f.reap(partition), 1)
+	})
+}
+
 func TestAClaimIsBoundedInBytes(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(12)

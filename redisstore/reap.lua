@@ -25,8 +25,8 @@ if ARGV[3] == '' then
   return {'silent', unpack(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', '(' .. int(now), 'LIMIT', 0, 10))}
 end
 
-local until_when = tonumber(redis.call('ZSCORE', KEYS[4], ARGV[3]) or nil)
-if outage or (until_when and until_when >= now) then return {'ok', 0} end
+local until_when = redis.call('ZSCORE', KEYS[4], ARGV[3])
+if outage or (until_when and until_when + 0 >= now) then return {'ok', 0} end
 
 local lanes = tonumber(ARGV[6])
 local begin = 7 + lanes * 3
