@@ -71,7 +71,7 @@ func TestAnIdlePeerStartsAFutureJobOnItsTime(t *testing.T) {
 		for range 2 {
 			late := receive(t, started)
 			require.GreaterOrEqual(t, late, time.Duration(0), "never early")
-			require.Less(t, late, 100*time.Millisecond, "not by a tick")
+			require.Less(t, late, time.Second, "not by a tick, which is an hour away")
 		}
 		_ = peer
 	})
