@@ -340,7 +340,8 @@ func TestAFullRedisRefusesNewJobsAndFinishesTheOthers(t *testing.T) {
 
 func TestTheNamespaceRemembersItsLayout(t *testing.T) {
 	rdb := server.Client(t)
-	options := redisstore.Options{Namespace: "test-layout", Partitions: 4}
+	namespace := fmt.Sprintf("test-layout-%d", namespaces.Add(1))
+	options := redisstore.Options{Namespace: namespace, Partitions: 4}
 	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
 	enqueue(t, client(t, redisstore.New(rdb, options)), kind, dianemo.Options{ID: "a"})
 
@@ -349,7 +350,7 @@ func TestTheNamespaceRemembersItsLayout(t *testing.T) {
 	_, err := kind.Enqueue(t.Context(), client(t, redisstore.New(rdb, other)), Args{})
 	var layout *dianemo.LayoutError
 	require.ErrorAs(t, err, &layout)
-	require.Equal(t, dianemo.LayoutError{Namespace: "test-layout", Field: "partitions", Stored: 4, Own: 8}, *layout)
+	require.Equal(t, dianemo.LayoutError{Namespace: namespace, Field: "partitions", Stored: 4, Own: 8}, *layout)
 	peer, err := dianemo.NewPeer(redisstore.New(rdb, other), dianemo.Config{})
 	require.NoError(t, err)
 	require.ErrorIs(t, peer.Run(t.Context()), dianemo.ErrLayout)
@@ -361,11 +362,11 @@ func TestTheNamespaceRemembersItsLayout(t *testing.T) {
 	require.Equal(t, 4, store.Partitions())
 
 	for _, field := range []string{"layout", "min_peer"} {
-		require.NoError(t, rdb.HSet(t.Context(), "{test-layout}:layout", field, 2).Err())
+		require.NoError(t, rdb.HSet(t.Context(), "{"+namespace+"}:layout", field, 2).Err())
 		_, err = kind.Enqueue(t.Context(), client(t, redisstore.New(rdb, options)), Args{})
 		require.ErrorAs(t, err, &layout)
 		require.Equal(t, field, layout.Field)
-		require.NoError(t, rdb.HSet(t.Context(), "{test-layout}:layout", field, 1).Err())
+		require.NoError(t, rdb.HSet(t.Context(), "{"+namespace+"}:layout", field, 1).Err())
 	}
 }
 

@@ -41,7 +41,10 @@ func TestAtShutdownRunningJobsFinish(t *testing.T) {
 		for _, id := range ids {
 			states[get(t, c, id).State]++
 		}
-		require.Equal(t, map[dianemo.State]int{dianemo.Succeeded: 3, dianemo.Queued: 7}, states, "nothing is claimed any more")
+		// Between the end of the context and Run's hearing of it, one or the other
+		// may still have been claimed; none is left half done.
+		require.GreaterOrEqual(t, states[dianemo.Succeeded], 3)
+		require.Equal(t, 10, states[dianemo.Succeeded]+states[dianemo.Queued], "%v", states)
 	})
 }
 
