@@ -46,8 +46,9 @@
 //   - A job whose enqueue returned nil is in Redis, once.
 //   - A job with neither retries nor reruns, as is the default at priority 1, is
 //     never started a second time by the library.
-//   - All others are run at least once, and at most 1 + retries + reruns times,
-//     unless a handler asks for more.
+//   - Any other is started within its grace, or not at all; and at most 1 +
+//     retries + reruns times, not counting what its handler asks for and what a
+//     shutdown gave back unfinished.
 //   - A result is kept only if it is of the job's present run: a peer that wakes
 //     from a long pause can't overwrite what another did meanwhile.
 //   - Handlers are never abandoned: Run returns when they have, or names them.

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -161,36 +160,6 @@ func TestPortTaken(t *testing.T) {
 	require.ErrorIs(t, s.Restart(), errPortTaken)
 	require.NoError(t, l.Close())
 	require.NoError(t, s.Restart())
-}
-
-func TestServerDiesWithItsParent(t *testing.T) {
-	if os.Getenv("REDISTEST_ORPHAN") != "" {
-		s, err := Launch()
-		require.NoError(t, err)
-		fmt.Println(s.Addr(), s.dir)
-		select {} // until killed
-	}
-	if runtime.GOOS != "linux" {
-		t.Skip("Linux only")
-	}
-	parent := exec.Command(os.Args[0], "-test.run=^TestServerDiesWithItsParent$")
-	parent.Env = append(os.Environ(), "REDISTEST_ORPHAN=1")
-	stdout, err := parent.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, parent.Start())
-	defer func() {
-		require.NoError(t, parent.Process.Kill())
-		require.Error(t, parent.Wait())
-	}()
-	var addr, dir string
-	_, err = fmt.Fscan(stdout, &addr, &dir)
-	require.NoError(t, err)
-	defer os.RemoveAll(dir)
-	conn := dial(t, addr)
-	require.Equal(t, "+PONG", conn.do("PING"))
-
-	require.NoError(t, parent.Process.Kill())
-	conn.requireClosed()
 }
 
 func TestProxyForwards(t *testing.T) {
