@@ -31,6 +31,8 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 		case <-beat.C:
 			whole = true
 			under.Go(func() { p.present(ctx, fail) })
+		case <-p.beatSoon:
+			under.Go(func() { p.present(ctx, fail) })
 		case <-news.C:
 		}
 		for _, part := range p.partitions {
@@ -38,7 +40,7 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 			if !part.beaten.CompareAndSwap(false, true) {
 				continue
 			}
-			rep := part.report(whole, p.config.StuckAfter)
+			rep := part.report(part.beatNow.Swap(false) || whole, p.config.StuckAfter)
 			if len(rep.held) == 0 {
 				part.beaten.Store(false)
 				continue
@@ -95,6 +97,7 @@ func (part *partition) beat(ctx context.Context, rep report) {
 	reply, err := p.store.Beat(ctx, part.number, Beat{Peer: p.id, Every: p.config.BeatEvery, SilentAfter: p.config.SilentAfter, Runs: rep.held})
 	if err != nil {
 		part.unreported(rep)
+		part.beatNow.Store(true)
 	}
 	if ctx.Err() == nil {
 		part.silent.about(p.logger, err, "a beat was not answered", "partition", part.number)

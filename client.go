@@ -403,7 +403,7 @@ func (c *Client) wake(partition int) {
 			}
 			sent = box.wakes
 			box.mu.Unlock()
-			if err := c.store.Wake(c.ctx, partition); err != nil {
+			if err := c.store.Tell(c.ctx, "", Message{Look, partition}); err != nil {
 				c.logger.Debug("a wake-up was not sent; the tick will do", "partition", partition, "err", err)
 			}
 		}

@@ -120,7 +120,8 @@ type Peer struct {
 	partitions []*partition
 	closing    atomic.Bool // claims nothing more
 	term       atomic.Pointer[term]
-	unseen     complaint // about the peer not showing itself
+	unseen     complaint     // about the peer not showing itself
+	beatSoon   chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
 }
 
 type registered struct {
@@ -140,7 +141,7 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 		return nil, err
 	}
 	p := &Peer{Client: client, id: peerID(), config: config, started: time.Now(),
-		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}}
+		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}, beatSoon: make(chan struct{}, 1)}
 	p.logger = p.logger.With("peer", p.id)
 	return p, nil
 }
@@ -317,26 +318,40 @@ func (c *complaint) about(logger *slog.Logger, err error, message string, args .
 	}
 }
 
-// listen hears wake-ups.
+// listen hears messages.
 func (p *Peer) listen(ctx context.Context) {
 	var deaf complaint
 	for attempt := 1; ; attempt++ {
-		err := p.store.Listen(ctx, func(partition int) {
+		err := p.store.Listen(ctx, p.id, func(m Message) {
 			attempt = 1
 			deaf.about(p.logger, nil, "")
-			for i, part := range p.partitions {
-				if partition < 0 || partition == i {
-					part.look.Store(true)
-					part.kick()
-				}
-			}
+			p.hear(m)
 		})
 		if ctx.Err() != nil {
 			return
 		}
-		deaf.about(p.logger, err, "wake-ups can't be heard; until then the tick has to do")
+		deaf.about(p.logger, err, "messages can't be heard; until then ticks and beats have to do")
 		if !pause(ctx, backoff(attempt, 50*time.Millisecond, 5*time.Second)) {
 			return
+		}
+	}
+}
+
+// hear acts on one message.
+func (p *Peer) hear(m Message) {
+	for i, part := range p.partitions {
+		if m.Word == "" || m.Word == Look && m.Partition == i {
+			part.look.Store(true)
+			part.kick()
+		}
+		if m.Word == "" || m.Word == BeatNow && m.Partition == i {
+			part.beatNow.Store(true)
+		}
+	}
+	if m.Word != Look {
+		select {
+		case p.beatSoon <- struct{}{}:
+		default:
 		}
 	}
 }

@@ -47,12 +47,13 @@ type Store interface {
 	// Present shows the peer to readers, or takes it off the list, and checks
 	// the layout anew (ErrLayout).
 	Present(ctx context.Context, peer PeerInfo, gone bool) error
-	// Wake tells the peers that listen that this partition has work sooner than
-	// they knew. Best effort: a lost wake-up costs a tick, never a job.
-	Wake(ctx context.Context, partition int) error
-	// Listen calls woken for each wake-up until ctx ends. It also calls it, with
-	// -1 for all partitions, whenever it may have missed some.
-	Listen(ctx context.Context, woken func(partition int)) error
+	// Tell sends a message to one peer, or to all if peer is "". Best effort: what
+	// it says stands in the store as well, and who did not hear it sees it at the
+	// next tick or beat.
+	Tell(ctx context.Context, peer string, message Message) error
+	// Listen calls heard for each message to this peer or to all, until ctx ends.
+	// When it may have missed some, it calls it with the zero Message.
+	Listen(ctx context.Context, peer string, heard func(Message)) error
 
 	// Get reads one job whole, or returns ErrNotFound.
 	Get(ctx context.Context, id string) (*StoredJob, error)
@@ -88,6 +89,22 @@ type Call struct {
 
 // ErrSuperseded: the caller has made a later call; this one changed nothing now.
 const ErrSuperseded = storeError("dianemo: a later call of this caller was here")
+
+// A Message tells a peer where to look. It carries nothing itself, so a lost one
+// costs time and nothing else. The zero Message says that some were missed.
+type Message struct {
+	Word      Word
+	Partition int // for Look and BeatNow
+}
+
+// A Word says what a Message is about.
+type Word string
+
+const (
+	Look    Word = "look" // the partition has work sooner than known
+	BeatNow Word = "beat" // something was decided about runs of this peer in the partition
+	ShowNow Word = "show" // something was decided about this peer, or all
+)
 
 // A Lane is where jobs wait for a claim. All its jobs have the same kind,
 // priority, grace and weight override, so a claim need not look at each one's

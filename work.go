@@ -34,9 +34,10 @@ type partition struct {
 	tick  time.Time     // when to look although nothing was heard
 	trip  time.Duration // the quickest turn so far: mostly the network's part
 
-	beaten atomic.Bool // a beat is under way
-	silent complaint   // about beats that are not answered
-	chores complaint   // about chores that fail
+	beaten  atomic.Bool // a beat is under way
+	beatNow atomic.Bool // the next beat names all runs
+	silent  complaint   // about beats that are not answered
+	chores  complaint   // about chores that fail
 }
 
 // finished is a run that has returned.

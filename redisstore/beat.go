@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -63,17 +64,17 @@ func (s *Store) Lead(ctx context.Context, bid dianemo.Bid) (dianemo.Lease, error
 	return dianemo.Lease{Leader: text(replies[0][0]), Term: number(replies[0][1])}, nil
 }
 
-// Wake implements [dianemo.Store].
-func (s *Store) Wake(ctx context.Context, partition int) error {
-	if err := s.rdb.Publish(ctx, s.space().key("wake"), partition).Err(); err != nil {
+// Tell implements [dianemo.Store].
+func (s *Store) Tell(ctx context.Context, peer string, m dianemo.Message) error {
+	if err := s.rdb.Publish(ctx, s.space().channel(peer), string(m.Word)+" "+strconv.Itoa(m.Partition)).Err(); err != nil {
 		return translate(err)
 	}
 	return nil
 }
 
 // Listen implements [dianemo.Store].
-func (s *Store) Listen(ctx context.Context, woken func(partition int)) error {
-	sub := s.rdb.Subscribe(ctx, s.space().key("wake"))
+func (s *Store) Listen(ctx context.Context, peer string, heard func(dianemo.Message)) error {
+	sub := s.rdb.Subscribe(ctx, s.space().channel(""), s.space().channel(peer))
 	defer sub.Close()
 	// A receive that waits for a message does not hear of the context's end.
 	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
@@ -95,11 +96,12 @@ func (s *Store) Listen(ctx context.Context, woken func(partition int)) error {
 		case *redis.Pong:
 			pinged = false
 		case *redis.Subscription:
-			woken(-1) // what was published before is lost
+			heard(dianemo.Message{}) // what was published before is lost
 		case *redis.Message:
 			pinged = false
-			if p, err := strconv.Atoi(m.Payload); err == nil && 0 <= p && p < s.Partitions() {
-				woken(p)
+			word, rest, _ := strings.Cut(m.Payload, " ")
+			if p, err := strconv.Atoi(rest); err == nil && 0 <= p && p < s.Partitions() {
+				heard(dianemo.Message{Word: dianemo.Word(word), Partition: p})
 			}
 		}
 	}

@@ -31,7 +31,7 @@ import (
 //	{ns}:peers               hash    peer → how it shows itself
 //	{ns}:seen                zset    peer → when it last did (ms)
 //	{ns}:leader, {ns}:term   string  the lease, expires; the last term
-//	{ns}:wake                channel partitions that have work sooner than known
+//	{ns}:tell, {ns}:tell:<peer> channels messages to all, to one peer
 const layoutVersion = 1
 
 // A tag is the common beginning of a partition's keys, or the namespace's.
@@ -55,6 +55,14 @@ func (t tag) done(state dianemo.State, kind string) string {
 
 func (t tag) call(edge dianemo.Edge, caller string) string {
 	return string(t) + "call:" + string(edge) + ":" + caller
+}
+
+// channel is where a peer hears messages; "" is for all.
+func (t tag) channel(peer string) string {
+	if peer == "" {
+		return string(t) + "tell"
+	}
+	return string(t) + "tell:" + peer
 }
 
 // routingPart is the part of an id that decides its partition: what stands
