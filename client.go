@@ -272,8 +272,16 @@ type outbox struct {
 	number    uint64 // of the last call; only the sender uses it
 	failed    error  // why the call under way was not answered so far
 	unheard   complaint
-	wakes     int  // wake-ups asked for
-	waking    bool // one is being sent
+	wakes     []wakeup           // to be sent
+	waking    bool               // they are being sent
+	lonely    map[News]time.Time // when a wake-up found nobody
+}
+
+// A wakeup is news for the fleet, or, if except is set, work that this peer
+// can't take.
+type wakeup struct {
+	News
+	except string
 }
 
 func (c *Client) post(p *parcel) {
@@ -377,37 +385,69 @@ func (c *Client) deliver(box *outbox, batch []*parcel) {
 		p.reply <- parcelReply{existing: rest[:len(p.records)]}
 		rest = rest[len(p.records):]
 	}
-	if err == nil && reply.Wake {
-		c.wake(box.partition)
+	if err == nil {
+		c.wake(box.partition, "", reply.News...)
 	}
 }
 
 // wake tells the fleet that there is work: best effort, after the write, and
 // without anyone waiting for it. A lost wake-up costs a tick, never a job.
-func (c *Client) wake(partition int) {
+func (c *Client) wake(partition int, except string, news ...News) {
+	if len(news) == 0 {
+		return
+	}
 	box := (*c.boxes.Load())[partition]
 	box.mu.Lock()
 	defer box.mu.Unlock()
-	box.wakes++
+	for _, n := range news {
+		if w := (wakeup{n, except}); !slices.Contains(box.wakes, w) {
+			box.wakes = append(box.wakes, w)
+		}
+	}
 	if box.waking {
-		return // whoever sends one now sends another afterwards
+		return // whoever sends now sends these afterwards
 	}
 	box.waking = true
-	c.sends.Go(func() {
-		for sent := 0; ; {
-			box.mu.Lock()
-			if box.wakes == sent {
-				box.waking = false
+	c.sends.Go(func() { c.sendWakes(box) })
+}
+
+func (c *Client) sendWakes(box *outbox) {
+	for {
+		box.mu.Lock()
+		wakes := box.wakes
+		box.wakes = nil
+		box.waking = len(wakes) > 0
+		box.mu.Unlock()
+		if len(wakes) == 0 {
+			return
+		}
+		for _, w := range wakes {
+			told, err := c.store.Wake(c.ctx, box.partition, w.News, w.except)
+			if err != nil {
+				c.logger.Debug("a wake-up was not sent; the tick will do", "partition", box.partition, "err", err)
+			} else if !told && w.except != "" {
+				box.mu.Lock()
+				if box.lonely == nil {
+					box.lonely = map[News]time.Time{}
+				}
+				box.lonely[w.News] = time.Now()
 				box.mu.Unlock()
-				return
-			}
-			sent = box.wakes
-			box.mu.Unlock()
-			if err := c.store.Tell(c.ctx, "", Message{Look, partition}); err != nil {
-				c.logger.Debug("a wake-up was not sent; the tick will do", "partition", partition, "err", err)
 			}
 		}
-	})
+	}
+}
+
+// passOn tells another peer of due work that this one can't take now. Where
+// nobody was idle, the next one who is hears of it, so there is no need to say
+// it again soon.
+func (c *Client) passOn(partition int, n News, self string) {
+	box := (*c.boxes.Load())[partition]
+	box.mu.Lock()
+	lonely := time.Since(box.lonely[n]) < time.Second
+	box.mu.Unlock()
+	if !lonely {
+		c.wake(partition, self, n)
+	}
 }
 
 // awaited reports whether anybody waits for one of these parcels, and keeps why

@@ -41,6 +41,12 @@ type Config struct {
 	// default three times BeatEvery, at least 100 ms.
 	Lease time.Duration
 
+	// HeavyWait is how long a due job may be passed over by lighter ones because it
+	// does not fit. Then its peer keeps what becomes free, at the job's level and
+	// the less urgent ones, until it fits; one peer at a time does so for a lane.
+	// Default 30 s; Unlimited: never.
+	HeavyWait time.Duration
+
 	// Finish is how long Run lets running jobs finish once its context has
 	// ended, before it ends theirs; default 20 s; None: not at all.
 	Finish time.Duration
@@ -65,6 +71,7 @@ func (c *Config) fill() error {
 	c.BeatEvery = inherit(c.BeatEvery, 5*time.Second)
 	c.SilentAfter = inherit(c.SilentAfter, 4*c.BeatEvery)
 	c.Lease = inherit(c.Lease, 3*c.BeatEvery)
+	c.HeavyWait = inherit(c.HeavyWait, 30*time.Second)
 	c.Finish = inherit(c.Finish, 20*time.Second)
 	c.StuckAfter = inherit(c.StuckAfter, 5*time.Second)
 	if c.Tokens < 1 || c.Tokens > MaxWeight {
@@ -97,6 +104,9 @@ func (c *Config) fill() error {
 			return &FieldError{f.name, f.value, fmt.Sprintf("%v or more", f.least)}
 		}
 	}
+	if c.HeavyWait < 0 && c.HeavyWait != Unlimited {
+		return &FieldError{"Config.HeavyWait", c.HeavyWait, "a positive duration, 0 for the default, or Unlimited"}
+	}
 	if c.Finish < 0 && c.Finish != None {
 		return &FieldError{"Config.Finish", c.Finish, "a positive duration, 0 for the default, or None"}
 	}
@@ -119,8 +129,12 @@ type Peer struct {
 
 	partitions []*partition
 	closing    atomic.Bool // claims nothing more
+	standing   standing
 	term       atomic.Pointer[term]
 	unseen     complaint     // about the peer not showing itself
+	blind      complaint     // about rounds that see nothing
+	soon       chan struct{} // has room for one: a round is to be made now
+	bid        chan struct{} // has room for one: the lease may be free
 	beatSoon   chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
 }
 
@@ -141,7 +155,8 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 		return nil, err
 	}
 	p := &Peer{Client: client, id: peerID(), config: config, started: time.Now(),
-		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}, beatSoon: make(chan struct{}, 1)}
+		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}, beatSoon: make(chan struct{}, 1), soon: make(chan struct{}, 1),
+		bid: make(chan struct{}, 1)}
 	p.logger = p.logger.With("peer", p.id)
 	return p, nil
 }
@@ -221,6 +236,7 @@ func (p *Peer) Run(ctx context.Context) error {
 	turns, abandon := context.WithCancel(base) // ends when results can wait no longer
 	context.AfterFunc(turns, quit)
 	defer abandon()
+	p.standing.register(p.kinds)
 	p.partitions = make([]*partition, p.store.Partitions())
 	for i := range p.partitions {
 		p.partitions[i] = newPartition(p, i)
@@ -233,7 +249,7 @@ func (p *Peer) Run(ctx context.Context) error {
 	rest.Go(func() { p.listen(alive) })
 	rest.Go(func() { p.beats(alive, fail) })
 	rest.Go(func() { p.lead(alive) })
-	rest.Go(func() { p.chores(alive) })
+	rest.Go(func() { p.rounds(alive) })
 
 	<-ctx.Done()
 	err := p.shutdown(&work, abandon)
@@ -299,6 +315,9 @@ func (p *Peer) leave(base context.Context) {
 			p.logger.Info("the lease was not given up; it will run out", "err", err)
 		}
 		p.depose()
+		if err := p.store.Tell(ctx, "", Message{Word: BidNow}); err != nil {
+			p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
+		}
 	}
 	if err := p.store.Present(ctx, PeerInfo{ID: p.id}, true); err != nil {
 		p.logger.Info("the peer was not taken off the list; it will fall off", "err", err)
@@ -341,18 +360,28 @@ func (p *Peer) listen(ctx context.Context) {
 func (p *Peer) hear(m Message) {
 	for i, part := range p.partitions {
 		if m.Word == "" || m.Word == Look && m.Partition == i {
-			part.look.Store(true)
-			part.kick()
+			part.lookFor(m.Kind)
 		}
 		if m.Word == "" || m.Word == BeatNow && m.Partition == i {
 			part.beatNow.Store(true)
 		}
 	}
-	if m.Word != Look {
-		select {
-		case p.beatSoon <- struct{}{}:
-		default:
-		}
+	if m.Word == "" || m.Word == Look {
+		p.restand() // who was told to look stands no more
+	}
+	if m.Word == "" || m.Word == BeatNow || m.Word == ShowNow {
+		signal(p.beatSoon)
+	}
+	if m.Word == BidNow {
+		signal(p.bid)
+	}
+}
+
+// signal makes whoever waits at a channel with room for one go on.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// A laneView is what a peer knows of one partition's lanes: those of its own
-// kinds, with the due time of each one's first job as last heard.
+// A laneView is what a peer knows of one partition's lanes, with the due time
+// of each one's first job as last heard.
 type laneView struct {
 	lanes []*laneKnown
 	index map[Lane]*laneKnown
+	all   bool   // foreign kinds too: who leads keeps the time for all
 	round uint64 // of listings begun; what a whole listing did not name is empty
 }
 
@@ -18,6 +19,10 @@ type laneKnown struct {
 	due   time.Time // by the store's clock; zero: empty
 	round uint64
 	stuck int // how often it was claimed from, had due jobs, and gave none
+
+	foreign bool      // of a kind that this peer does not handle
+	told    time.Time // the due time of which another peer was told, since this one can't take it
+	passed  time.Time // since when its first job is due and does not fit, by our clock
 }
 
 // maxLanes bounds what a view remembers, and claimLanes what one claim names:
@@ -47,6 +52,14 @@ func (l *laneKnown) need(capacity levels) int {
 		return max(min(l.Lane.Weight, capacity.fits(l.Priority)), l.least())
 	}
 	return 0
+}
+
+// most is what its heaviest job may cost.
+func (l *laneKnown) most() int {
+	if l.Lane.Weight > 0 {
+		return l.Lane.Weight
+	}
+	return l.Weight
 }
 
 func (v *laneView) add(l ClaimLane) *laneKnown {
@@ -84,12 +97,16 @@ func (v *laneView) heard(from int, heads []LaneHead, last bool, own func(Lane) (
 	for _, head := range heads {
 		l, ok := own(head.Lane)
 		if !ok {
-			continue
+			if !v.all || len(v.lanes) >= maxLanes {
+				continue
+			}
+			l.Lane = head.Lane
 		}
 		known := v.add(l)
 		if !known.due.Equal(head.Due) {
-			known.stuck = 0
+			known.stuck, known.passed = 0, time.Time{}
 		}
+		known.foreign = !ok
 		known.due, known.round = head.Due, v.round
 	}
 	if !last {
@@ -97,17 +114,19 @@ func (v *laneView) heard(from int, heads []LaneHead, last bool, own func(Lane) (
 	}
 	for _, l := range v.lanes {
 		if l.round != v.round {
-			l.due, l.stuck = time.Time{}, 0
+			l.due, l.stuck, l.passed = time.Time{}, 0, time.Time{}
 		}
 	}
 }
 
-// due returns the lanes that have work by now, the most urgent first, and when
-// the next of the others will.
-func (v *laneView) due(now time.Time) (lanes []*laneKnown, next time.Time) {
+// due returns the lanes that have work by now, the most urgent first, the
+// foreign ones apart, and when the next of the others will.
+func (v *laneView) due(now time.Time) (lanes, foreign []*laneKnown, next time.Time) {
 	for _, l := range v.lanes {
 		switch {
 		case l.due.IsZero():
+		case !l.due.After(now) && l.foreign:
+			foreign = append(foreign, l)
 		case !l.due.After(now):
 			lanes = append(lanes, l)
 		case next.IsZero() || l.due.Before(next):
@@ -120,20 +139,22 @@ func (v *laneView) due(now time.Time) (lanes []*laneKnown, next time.Time) {
 		}
 		return a.due.Compare(b.due)
 	})
-	return lanes, next
+	return lanes, foreign, next
 }
 
 // choose returns the lanes that a claim names: those due from which something
-// may fit into room first, so that they are not crowded out by others, and some
-// that are not known to be due, whose first job may have come since.
-func (v *laneView) choose(due []*laneKnown, room, capacity levels) []ClaimLane {
+// may fit into room first, so that they are not crowded out by others, those of
+// a kind of which there was news, and some that are not known to be due, whose
+// first job may have come since. It leaves out those that may not be claimed
+// from now.
+func (v *laneView) choose(due []*laneKnown, room, capacity levels, kinds []string, may func(*laneKnown) bool) []ClaimLane {
 	lanes := make([]ClaimLane, 0, min(len(v.lanes), claimLanes))
 	take := func(from []*laneKnown, most int, wanted func(*laneKnown) bool) {
 		for _, l := range from {
 			if len(lanes) == claimLanes || most == 0 {
 				return
 			}
-			if wanted(l) {
+			if wanted(l) && !l.foreign && may(l) {
 				lanes = append(lanes, l.ClaimLane)
 				most--
 			}
@@ -144,7 +165,8 @@ func (v *laneView) choose(due []*laneKnown, room, capacity levels) []ClaimLane {
 		return need > 0 && need <= room.fits(l.Priority)
 	}
 	take(due, claimLanes, fits)
-	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return !slices.Contains(due, l) })
+	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return slices.Contains(kinds, l.Kind) && !slices.Contains(due, l) })
+	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return !slices.Contains(kinds, l.Kind) && !slices.Contains(due, l) })
 	take(due, claimLanes, func(l *laneKnown) bool { return !fits(l) })
 	slices.SortStableFunc(lanes, func(a, b ClaimLane) int { return a.Priority - b.Priority })
 	return lanes

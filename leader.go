@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -55,6 +56,7 @@ func (p *Peer) lead(ctx context.Context) {
 			if had == nil || had.number != lease.Term {
 				p.logger.Info("this peer leads", "term", lease.Term)
 				p.hooks.Lead(LeadInfo{true, lease.Term})
+				signal(p.soon) // it keeps the time from now on
 			}
 		default:
 			p.depose()
@@ -64,42 +66,85 @@ func (p *Peer) lead(ctx context.Context) {
 			p.depose()
 		}
 		every := p.config.Lease / 3
-		if !pause(ctx, every*7/8+rand.N(every/8+1)) {
+		timer := time.NewTimer(every*7/8 + rand.N(every/8+1))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
 			return
+		case <-timer.C:
+		case <-p.bid:
+			timer.Stop()
 		}
 	}
 }
 
-// chores does the leader's work, every BeatEvery.
-func (p *Peer) chores(ctx context.Context) {
-	ticker := time.NewTicker(p.config.BeatEvery)
+// rounds looks at what there is to do in all partitions, every BeatEvery: the
+// safety net under the wake-ups. The leader does its chores on the way.
+func (p *Peer) rounds(ctx context.Context) {
+	calls := make([]uint64, len(p.partitions))               // numbers of the leader's last, by partition
+	ticker := time.NewTicker(rand.N(p.config.BeatEvery) + 1) // so that the fleet's rounds are spread
 	defer ticker.Stop()
-	calls := make([]uint64, len(p.partitions)) // numbers of the last, by partition
-	for {
-		if p.leading() != 0 {
-			// A partition that does not answer must not keep the others waiting long.
-			var under sync.WaitGroup
-			room := make(chan struct{}, 8)
-			for _, part := range p.partitions {
-				room <- struct{}{}
-				under.Go(func() {
-					defer func() { <-room }()
-					p.choresIn(ctx, part.number, &calls[part.number])
-				})
-			}
-			under.Wait()
-		}
+	for first := true; ; first = false {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-p.soon:
 		}
+		if first {
+			ticker.Reset(p.config.BeatEvery)
+		}
+		p.round(ctx, calls)
 	}
+}
+
+func (p *Peer) round(ctx context.Context, calls []uint64) {
+	var chore *Chore
+	if term := p.leading(); term != 0 {
+		chore = &Chore{Term: term, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter}
+	}
+	begin := time.Now()
+	surveys, err := p.store.Survey(ctx, chore)
+	if ctx.Err() != nil {
+		return
+	}
+	p.blind.about(p.logger, err, "a look at all partitions failed; it comes round again")
+	took := time.Since(begin)
+	// A partition that does not answer must not keep the others waiting long.
+	var under sync.WaitGroup
+	defer under.Wait()
+	room := make(chan struct{}, 8)
+	for i := range surveys {
+		s := &surveys[i]
+		part := p.partitions[s.Partition]
+		if chore == nil {
+			part.chores.about(p.logger, s.Err, "a look at a partition failed; it comes round again", "partition", s.Partition)
+		}
+		if s.Err == nil {
+			part.surveyed.Store(&surveyed{s, s.Now.Sub(begin.Add(took / 2))})
+			part.kick()
+		}
+		if s.Deposed {
+			p.depose()
+		}
+		if chore == nil || s.Deposed {
+			continue
+		}
+		room <- struct{}{}
+		under.Go(func() {
+			defer func() { <-room }()
+			p.choresIn(ctx, s, &calls[s.Partition])
+		})
+	}
+	p.restand()
 }
 
 // choresIn does them in one partition, in small steps, for as long as there is
 // something to do and this peer leads.
-func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
+func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64) {
+	partition := s.Partition
+	part := p.partitions[partition]
+	part.chores.about(p.logger, s.Err, "a chore failed; it comes round again", "partition", partition)
 	again := func(step func(Call, Chore) (bool, error)) {
 		for more := true; more && ctx.Err() == nil; {
 			term := p.leading()
@@ -114,24 +159,28 @@ func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
 				return
 			}
 			if ctx.Err() == nil {
-				p.partitions[partition].chores.about(p.logger, err, "a chore failed; it comes round again", "partition", partition)
+				part.chores.about(p.logger, err, "a chore failed; it comes round again", "partition", partition)
 			}
 			if err != nil {
 				return
 			}
 		}
 	}
-	again(func(call Call, chore Chore) (bool, error) {
-		reply, err := p.store.Reap(ctx, partition, call, chore)
-		for _, job := range reply.Jobs {
-			p.logger.Warn("a job's peer went silent", "job", job.ID, "silent", reply.Peer, "state", job.State)
-			p.hooks.Reap(ReapInfo{job.ID, job.Kind, job.Priority, reply.Peer, job.State})
-		}
-		if reply.Wake {
-			p.wake(partition)
-		}
-		return reply.More, err
-	})
+	for _, silent := range s.Silent {
+		again(func(call Call, chore Chore) (bool, error) {
+			reply, err := p.store.Reap(ctx, partition, call, silent, chore)
+			for _, job := range reply.Jobs {
+				p.logger.Warn("a job's peer went silent", "job", job.ID, "silent", silent, "state", job.State)
+				p.hooks.Reap(ReapInfo{job.ID, job.Kind, job.Priority, silent, job.State})
+			}
+			p.wake(partition, "", reply.News...)
+			return reply.More, err
+		})
+	}
+	late := s.Next != 0 || s.Err != nil || slices.ContainsFunc(s.Lanes, func(l LaneHead) bool { return l.Grace >= 0 && s.Now.Sub(l.Due) > l.Grace })
+	if !late {
+		return
+	}
 	again(func(call Call, chore Chore) (bool, error) {
 		reply, err := p.store.Miss(ctx, partition, call, chore)
 		for _, job := range reply.Jobs {

@@ -28,16 +28,18 @@ type Store interface {
 
 	// Enqueue adds jobs to one partition: all that are new, in one step.
 	Enqueue(ctx context.Context, partition int, call Call, records []Record) (EnqueueReply, error)
-	// Turn carries out settle, then claim, in one round trip. The claim is left
-	// out when its Limit is 0.
+	// Turn carries out settle, then the stance, then claim, in one round trip. The
+	// claim is left out when its Limit is 0.
 	Turn(ctx context.Context, partition int, call Call, settle []Settlement, claim Claim) (TurnReply, error)
 	// Beat says that the peer is alive in this partition and holds these runs,
 	// and keeps the progress that they report.
 	Beat(ctx context.Context, partition int, beat Beat) (BeatReply, error)
-	// Reap takes the runs of one silent peer from it, at most limit of them, and
-	// is itself a sign of life in the partition. It does nothing and returns
-	// ErrDeposed if a leader of a later term was here.
-	Reap(ctx context.Context, partition int, call Call, chore Chore) (ReapReply, error)
+	// Survey reads what there is to do in each partition. With a chore it is the
+	// leader's: a sign of life there, and it says who is silent.
+	Survey(ctx context.Context, chore *Chore) ([]Survey, error)
+	// Reap takes the runs of a silent peer from it, at most chore.Limit of them. It
+	// does nothing and returns ErrDeposed if a leader of a later term was here.
+	Reap(ctx context.Context, partition int, call Call, peer string, chore Chore) (ReapReply, error)
 	// Miss ends jobs whose grace is over and that nobody claims, at most
 	// chore.Limit of them. ErrDeposed as with Reap.
 	Miss(ctx context.Context, partition int, call Call, chore Chore) (MissReply, error)
@@ -47,6 +49,11 @@ type Store interface {
 	// Present shows the peer to readers, or takes it off the list, and checks
 	// the layout anew (ErrLayout).
 	Present(ctx context.Context, peer PeerInfo, gone bool) error
+	// Wake tells the least loaded of the idle peers that handle the kind, and have
+	// tokens for its priority, to look into the partition, or, for work that is due later, the leader. Not the peer
+	// except. Where there is nobody, the next peer that stands idle hears of it. It
+	// reports whether somebody was told.
+	Wake(ctx context.Context, partition int, news News, except string) (bool, error)
 	// Tell sends a message to one peer, or to all if peer is "". Best effort: what
 	// it says stands in the store as well, and who did not hear it sees it at the
 	// next tick or beat.
@@ -94,7 +101,8 @@ const ErrSuperseded = storeError("dianemo: a later call of this caller was here"
 // costs time and nothing else. The zero Message says that some were missed.
 type Message struct {
 	Word      Word
-	Partition int // for Look and BeatNow
+	Partition int    // for Look and BeatNow
+	Kind      string // for Look: of the work, or ""
 }
 
 // A Word says what a Message is about.
@@ -104,6 +112,7 @@ const (
 	Look    Word = "look" // the partition has work sooner than known
 	BeatNow Word = "beat" // something was decided about runs of this peer in the partition
 	ShowNow Word = "show" // something was decided about this peer, or all
+	BidNow  Word = "bid"  // the leader has left
 )
 
 // A Lane is where jobs wait for a claim. All its jobs have the same kind,
@@ -138,8 +147,14 @@ type EnqueueReply struct {
 	// Existing has the state of the job that was there already, or "" where the
 	// record was accepted.
 	Existing []State
-	// Wake: some lane has work sooner than before.
-	Wake bool
+	News     []News
+}
+
+// News: a lane has work of this kind and priority sooner than before.
+type News struct {
+	Kind     string
+	Priority int
+	Later    bool // not due yet
 }
 
 // An Outcome is how a run ended.
@@ -190,12 +205,35 @@ type Claim struct {
 	Lanes []ClaimLane // in the order in which they are to be claimed
 	// From is where the reply's page of lanes begins; see TurnReply.Next.
 	From int
+	// Stance says whether the peer stands among the idle from now on; it may come
+	// without a claim.
+	Stance Stance
+	// Hold asks to be the one peer that saves tokens for this lane's first job, for
+	// two beat intervals. A claim from the lane ends it.
+	Hold *Lane
 	// BeatEvery is this peer's beat interval, by which the store tells an outage
 	// of its own from the silence of peers. SilentAfter is how long the peer may
 	// be silent from this claim on.
 	BeatEvery   time.Duration
 	SilentAfter time.Duration
 }
+
+// A Stance changes whether a peer is one of those that Wake may choose. The zero
+// Stance leaves it as it is.
+type Stance struct {
+	Move  Move
+	Level int      // the least urgent priority for which it has tokens
+	Load  float64  // 0 to 1: of those with the same level, the least loaded is chosen first
+	Kinds []string // that it handles
+}
+
+// A Move says which way.
+type Move int8
+
+const (
+	Up   Move = iota + 1 // it has tokens to spare
+	Down                 // it has not
+)
 
 // A ClaimLane is a lane and what this peer's definition of the kind says.
 type ClaimLane struct {
@@ -207,15 +245,19 @@ type ClaimLane struct {
 // A TurnReply answers a turn.
 type TurnReply struct {
 	Stale []RunRef // of settlements that were refused
-	// Wake: by what was settled, some lane has work sooner than before.
-	Wake   bool
-	Jobs   []Claimed
-	Missed []Moved // found past their grace
+	News  []News   // by what was settled
+	// Unheard are partitions in which there was news of this peer's kinds when
+	// nobody stood idle. Only where the claim's stance is Up.
+	Unheard []int
+	Jobs    []Claimed
+	Missed  []Moved // found past their grace
 	// Lanes is a page of the partition's lanes that have jobs, the earliest due
 	// first, beginning at Claim.From. Next is where the following page begins, 0
 	// if this was the last.
 	Lanes []LaneHead
 	Next  int
+	// Held: the peer holds the lane that Claim.Hold names.
+	Held bool
 	// Now is the store's clock when it claimed.
 	Now time.Time
 }
@@ -284,15 +326,25 @@ type BeatReply struct {
 type Chore struct {
 	Term        int64
 	Limit       int           // jobs at most
-	BeatEvery   time.Duration // for Reap: the leader's beat interval
-	SilentAfter time.Duration // for Reap: the limit after an outage; otherwise each peer's own counts
+	BeatEvery   time.Duration // the leader's beat interval
+	SilentAfter time.Duration // the limit after an outage; otherwise each peer's own counts
 }
 
-// ReapReply says what was taken from whom. More: there is more to be done now.
+// A Survey is what there is to do in a partition.
+type Survey struct {
+	Partition int
+	Now       time.Time  // by the store's clock
+	Lanes     []LaneHead // the earliest due first
+	Next      int        // as in TurnReply
+	Silent    []string   // peers, for the leader
+	Deposed   bool       // a leader of a later term was here
+	Err       error      // why the rest is missing
+}
+
+// ReapReply says what was taken. More: there is more to be done now.
 type ReapReply struct {
-	Peer string
 	Jobs []Moved
-	Wake bool
+	News []News
 	More bool
 }
 

@@ -3,6 +3,7 @@ package dianemo
 import (
 	"slices"
 	"sync"
+	"time"
 )
 
 // levels is indexed by priority, 1 to 9; index 0 is unused.
@@ -27,6 +28,15 @@ type ledger struct {
 	running   levels // tokens charged, by priority
 	aside     levels // tokens granted to claims under way, as in room
 	line      []*place
+	saving    saving
+}
+
+// A saving keeps tokens together for one heavy job: while it lasts, nobody else
+// gets any at its level or a less urgent one.
+type saving struct {
+	by    *place // nil: nobody saves
+	level int
+	until time.Time // so that a partition that does not answer does not save for ever
 }
 
 // A place in the line of partitions that wait for tokens. Only the ledger
@@ -80,6 +90,69 @@ func (l *ledger) room() levels {
 	return room
 }
 
+// roomFor is the room as one partition may use it.
+func (l *ledger) roomFor(p *place) levels {
+	room := l.room()
+	if l.saving.by != nil && l.saving.by != p && time.Now().Before(l.saving.until) {
+		for q := l.saving.level; q <= 9; q++ {
+			room[q] = min(room[q], 0)
+		}
+	}
+	return room
+}
+
+// now is the room as p may use it.
+func (l *ledger) now(p *place) levels {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.roomFor(p)
+}
+
+// save makes p the one for whom tokens are kept together, unless another is.
+func (l *ledger) save(p *place, level int, until time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.saving; s.by != nil && s.by != p && time.Now().Before(s.until) {
+		return false
+	}
+	l.saving = saving{p, level, until}
+	return true
+}
+
+// spend ends p's saving.
+func (l *ledger) spend(p *place) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.saving.by == p {
+		l.saving = saving{}
+		l.callNext()
+	}
+}
+
+// spare is the least urgent level that has room for need, or 0.
+func (l *ledger) spare(need int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	room := l.roomFor(nil)
+	for level := 9; level >= 1; level-- {
+		if need <= room.fits(level) {
+			return level
+		}
+	}
+	return 0
+}
+
+// load is the share of the tokens that is in use.
+func (l *ledger) load() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	used := 0
+	for _, tokens := range l.running {
+		used += tokens
+	}
+	return float64(used) / float64(max(l.available, 1))
+}
+
 // capacity is the room of a peer on which nothing runs.
 func (l *ledger) capacity() levels {
 	l.mu.Lock()
@@ -99,14 +172,14 @@ func (r levels) fits(level int) int {
 func (l *ledger) ask(p *place, need levels) (levels, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	room := l.room()
+	room := l.roomFor(p)
 	level := p.level()
 	p.need = need
 	if p.level() != level {
 		l.drop(p) // it stands elsewhere now
 	}
 	waits := slices.Contains(l.line, p)
-	next := l.next(room)
+	next := l.next()
 	turn := next == nil || next == p || !waits && p.level() < next.level()
 	if !turn || !p.fits(room) {
 		if !waits {
@@ -141,9 +214,9 @@ func (l *ledger) ask(p *place, need levels) (levels, bool) {
 }
 
 // next is the first in line for whom there is room.
-func (l *ledger) next(room levels) *place {
+func (l *ledger) next() *place {
 	for _, p := range l.line {
-		if p.fits(room) {
+		if p.fits(l.roomFor(p)) {
 			return p
 		}
 	}
@@ -189,7 +262,7 @@ func (l *ledger) callNext() {
 	if len(l.line) == 0 {
 		return
 	}
-	if p := l.next(l.room()); p != nil {
+	if p := l.next(); p != nil {
 		p.call()
 	}
 }

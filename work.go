@@ -3,7 +3,6 @@ package dianemo
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,9 +19,12 @@ type partition struct {
 	kicked chan struct{} // has room for one: there is something to do
 	look   atomic.Bool   // there may be work of which nothing is known
 
+	surveyed atomic.Pointer[surveyed] // what the last round found; nil: taken in
+
 	mu       sync.Mutex
 	held     map[RunRef]*run // claimed and not yet returned
 	finished []finished      // returned and not yet settled
+	news     []string        // kinds of which there was news
 
 	// Only the loop touches these.
 	turn  uint64 // number of the last
@@ -31,13 +33,22 @@ type partition struct {
 	place place         // in the line for tokens
 	batch int           // jobs claimed at most, by how long turns take
 	ahead time.Duration // the store's clock less ours
-	tick  time.Time     // when to look although nothing was heard
+	known time.Time     // the store's clock when the view was last heard of
 	trip  time.Duration // the quickest turn so far: mostly the network's part
+	heavy *laneKnown    // whose job tokens are saved for
+	renew bool          // the hold on it is to be renewed
+	next  time.Time     // when a lane's patience ends, by our clock; zero: none waits
 
 	beaten  atomic.Bool // a beat is under way
 	beatNow atomic.Bool // the next beat names all runs
 	silent  complaint   // about beats that are not answered
 	chores  complaint   // about chores that fail
+}
+
+// surveyed is a partition as a round found it.
+type surveyed struct {
+	*Survey
+	ahead time.Duration // the store's clock less ours
 }
 
 // finished is a run that has returned.
@@ -74,22 +85,32 @@ func (p *Peer) own(l Lane) (ClaimLane, bool) {
 		Reruns: max(inherit(kind.policy.Reruns, defaults(l.Priority).Reruns), 0)}, true
 }
 
+// lookFor makes the loop look for work of which nothing is known, of this kind
+// or of any.
+func (part *partition) lookFor(kind string) {
+	if kind != "" {
+		part.mu.Lock()
+		if len(part.news) < emptyLanes && !slices.Contains(part.news, kind) {
+			part.news = append(part.news, kind)
+		}
+		part.mu.Unlock()
+	}
+	part.look.Store(true)
+	part.kick()
+}
+
 // kick makes the loop look at what there is to do.
 func (part *partition) kick() {
-	select {
-	case part.kicked <- struct{}{}:
-	default:
-	}
+	signal(part.kicked)
 }
 
 // turns is the loop. It ends when the peer is closing and nothing is left to
 // settle here, or when ctx ends.
 func (part *partition) turns(ctx, base context.Context) {
-	part.setTick()
 	for {
 		settle := part.take()
 		claim, grant := part.plan()
-		if len(settle) == 0 && claim.Limit == 0 {
+		if len(settle) == 0 && claim.Limit == 0 && claim.Stance.Move == 0 {
 			if part.peer.closing.Load() && part.idle() || ctx.Err() != nil {
 				return
 			}
@@ -103,10 +124,7 @@ func (part *partition) turns(ctx, base context.Context) {
 			return
 		}
 		part.settled(settle, reply.Stale)
-		if reply.Wake {
-			part.look.Store(true)
-			part.peer.wake(part.number)
-		}
+		part.heard(reply)
 		if claim.Limit > 0 {
 			part.learn(claim, reply)
 			part.begin(base, grant, reply)
@@ -130,48 +148,161 @@ func (part *partition) take() []finished {
 	return taken
 }
 
+// heard acts on the news in a turn's reply.
+func (part *partition) heard(reply TurnReply) {
+	p := part.peer
+	for _, n := range reply.News {
+		if _, handles := p.kinds[n.Kind]; handles && !p.closing.Load() && (!n.Later || p.leading() != 0) {
+			part.lookFor(n.Kind) // and what this peer can't take, it passes on
+		} else {
+			p.wake(part.number, "", n)
+		}
+	}
+	for _, number := range reply.Unheard {
+		p.partitions[number].lookFor("")
+	}
+}
+
+// takeSurvey takes in what a round found.
+func (part *partition) takeSurvey() {
+	s := part.surveyed.Swap(nil)
+	if s == nil {
+		return
+	}
+	part.view.all = part.peer.leading() != 0
+	if s.Now.Before(part.known) {
+		return // a claim has seen more since
+	}
+	part.ahead = s.ahead
+	part.view.heard(0, s.Lanes, s.Next == 0, part.peer.own)
+	if part.page = s.Next; part.page != 0 {
+		part.look.Store(true) // the listing goes on
+	}
+	for _, l := range part.view.lanes {
+		l.stuck = 0
+	}
+	part.renew = part.heavy != nil
+}
+
 // plan decides whether to claim, what, and within which budget.
 func (part *partition) plan() (Claim, levels) {
 	p := part.peer
+	part.takeSurvey()
+	part.next = time.Time{}
 	now := time.Now()
-	ticks := !now.Before(part.tick)
-	if ticks {
-		part.setTick()
+	due, foreign, _ := part.view.due(now.Add(part.ahead))
+	for _, l := range foreign {
+		part.passOn(l)
 	}
-	if p.closing.Load() || len(p.kinds) == 0 {
+	if p.closing.Load() {
+		part.stopSaving()
 		p.ledger.leave(&part.place)
-		return Claim{}, levels{}
+		return Claim{Stance: p.stance(false)}, levels{}
 	}
-	if ticks {
-		part.look.Store(true)
-		for _, l := range part.view.lanes {
-			l.stuck = 0
-		}
+	capacity, room := p.ledger.capacity(), p.ledger.now(&part.place)
+	if h := part.heavy; h != nil && (h.passed.IsZero() || h.need(capacity) == 0) {
+		part.stopSaving() // it has gone, or would never fit
 	}
-	due, _ := part.view.due(now.Add(part.ahead))
 	var need levels
-	capacity := p.ledger.capacity()
+	var hold *Lane
 	for _, l := range due {
-		if n := l.need(capacity); n > 0 && (need[l.Priority] == 0 || n < need[l.Priority]) {
+		n := l.need(capacity)
+		if l == part.heavy {
+			n = min(l.most(), capacity.fits(l.Priority))
+		}
+		if part.waits(l, n, room, capacity, now) {
+			hold = &l.Lane
+		}
+		if n > 0 && part.may(l) && (need[l.Priority] == 0 || n < need[l.Priority]) {
 			need[l.Priority] = n
 		}
 	}
-	look := part.look.Swap(false)
-	if look {
+	if part.renew {
+		hold, part.renew = &part.heavy.Lane, false
+	}
+	looks := part.look.Swap(false) || hold != nil
+	if looks {
 		need[1] = 1 // what is not known may be urgent and light
 	}
 	if need == (levels{}) {
 		p.ledger.leave(&part.place)
-		return Claim{}, levels{}
+		return Claim{Stance: p.stance(false)}, levels{}
 	}
 	grant, ok := p.ledger.ask(&part.place, need)
-	if !ok && !look {
-		return Claim{}, levels{}
+	for _, l := range due {
+		if n := l.need(capacity); !ok || n == 0 || n > grant.fits(l.Priority) || !part.may(l) {
+			part.passOn(l)
+		}
 	}
+	if !ok && !looks {
+		return Claim{Stance: p.stance(false)}, levels{}
+	}
+	part.mu.Lock()
+	kinds := part.news
+	part.news = nil
+	part.mu.Unlock()
 	// Without a budget it only learns what there is, so that what becomes free
 	// goes to the most urgent.
-	return Claim{Limit: part.batch, Room: grant, Lanes: part.view.choose(due, grant, capacity), From: part.page,
-		BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter}, grant
+	claim := Claim{Limit: part.batch, Room: grant, Lanes: part.view.choose(due, grant, capacity, kinds, part.may), From: part.page,
+		BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter, Hold: hold}
+	if len(due) == 0 {
+		claim.Stance = p.stance(true)
+	}
+	return claim, grant
+}
+
+// may reports whether a lane may be claimed from: while tokens are saved for a
+// heavy job, nothing lighter at its level, and nothing less urgent.
+func (part *partition) may(l *laneKnown) bool {
+	return part.heavy == nil || l == part.heavy || l.Priority < part.heavy.Priority
+}
+
+// waits keeps a due lane's patience: it reports whether its job was passed over
+// by lighter ones for long enough. What is as light as anything is not passed
+// over, it waits its turn.
+func (part *partition) waits(l *laneKnown, need int, room, capacity levels, now time.Time) bool {
+	p := part.peer
+	most := min(l.most(), capacity.fits(l.Priority))
+	switch {
+	case p.config.HeavyWait == Unlimited || need == 0 || l.least() > most || most <= p.standing.lightest || most <= room.fits(l.Priority) && l != part.heavy:
+		l.passed = time.Time{}
+	case part.heavy != nil:
+	case l.passed.IsZero():
+		l.passed = now
+		fallthrough
+	case now.Sub(l.passed) < p.config.HeavyWait:
+		if end := l.passed.Add(p.config.HeavyWait); part.next.IsZero() || end.Before(part.next) {
+			part.next = end
+		}
+	default:
+		return true
+	}
+	return false
+}
+
+// startSaving keeps tokens together for the lane that the store lets this peer
+// hold.
+func (part *partition) startSaving(lane Lane) {
+	p := part.peer
+	if l := part.view.index[lane]; l != nil && p.ledger.save(&part.place, l.Priority, time.Now().Add(3*p.config.BeatEvery)) {
+		part.heavy = l
+	}
+}
+
+func (part *partition) stopSaving() {
+	if part.heavy != nil {
+		part.heavy.passed = time.Time{}
+		part.heavy, part.renew = nil, false
+		part.peer.ledger.spend(&part.place)
+	}
+}
+
+// passOn tells another peer, once, of due work that this one can't take.
+func (part *partition) passOn(l *laneKnown) {
+	if !l.told.Equal(l.due) {
+		l.told = l.due
+		part.peer.passOn(part.number, News{Kind: l.Kind, Priority: l.Priority}, part.peer.id)
+	}
 }
 
 // send makes the call until it is answered: the same call each time, so that
@@ -229,9 +360,20 @@ func (part *partition) measure(begin time.Time, reply TurnReply, claim Claim) {
 
 // learn takes in what a claim's reply says of the lanes.
 func (part *partition) learn(claim Claim, reply TurnReply) {
+	part.known = reply.Now
 	part.view.heard(claim.From, reply.Lanes, reply.Next == 0, part.peer.own)
 	if part.page = reply.Next; part.page != 0 {
 		part.look.Store(true) // the listing goes on
+	}
+	if h := part.heavy; h != nil && slices.ContainsFunc(reply.Jobs, func(j Claimed) bool { return j.Lane == h.Lane }) {
+		part.stopSaving()
+	}
+	if claim.Hold != nil {
+		if part.heavy != nil && !reply.Held {
+			part.stopSaving()
+		} else if part.heavy == nil && reply.Held {
+			part.startSaving(*claim.Hold)
+		}
 	}
 	if len(reply.Jobs) > 0 || len(reply.Missed) > 0 {
 		return
@@ -322,30 +464,28 @@ func (part *partition) finish(r *run, s Settlement) {
 	part.kick()
 }
 
-// sleep waits until there is something to do: a kick, the next due time, or
-// the tick.
+// sleep waits until there is something to do: a kick, the end of a lane's
+// patience, or, for who leads and keeps the time, the next due time.
 func (part *partition) sleep(ctx context.Context) {
-	wake := part.tick
-	if !part.peer.closing.Load() {
-		if _, next := part.view.due(time.Now().Add(part.ahead)); !next.IsZero() {
-			if at := next.Add(-part.ahead); at.Before(wake) {
+	wake := part.next
+	if part.peer.leading() != 0 && !part.peer.closing.Load() {
+		if _, _, next := part.view.due(time.Now().Add(part.ahead)); !next.IsZero() {
+			if at := next.Add(-part.ahead); wake.IsZero() || at.Before(wake) {
 				wake = at
 			}
 		}
 	}
-	timer := time.NewTimer(time.Until(wake))
-	defer timer.Stop()
+	var alarm <-chan time.Time
+	if !wake.IsZero() {
+		timer := time.NewTimer(time.Until(wake))
+		defer timer.Stop()
+		alarm = timer.C
+	}
 	select {
 	case <-part.kicked:
-	case <-timer.C:
+	case <-alarm:
 	case <-ctx.Done():
 	}
-}
-
-// setTick spreads the peers' ticks.
-func (part *partition) setTick() {
-	every := part.peer.config.BeatEvery
-	part.tick = time.Now().Add(every*3/4 + rand.N(every/2))
 }
 
 func (part *partition) idle() bool {

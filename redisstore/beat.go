@@ -3,14 +3,7 @@ package redisstore
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
-	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/dianemo/dianemo"
 )
@@ -63,49 +56,3 @@ func (s *Store) Lead(ctx context.Context, bid dianemo.Bid) (dianemo.Lease, error
 	}
 	return dianemo.Lease{Leader: text(replies[0][0]), Term: number(replies[0][1])}, nil
 }
-
-// Tell implements [dianemo.Store].
-func (s *Store) Tell(ctx context.Context, peer string, m dianemo.Message) error {
-	if err := s.rdb.Publish(ctx, s.space().channel(peer), string(m.Word)+" "+strconv.Itoa(m.Partition)).Err(); err != nil {
-		return translate(err)
-	}
-	return nil
-}
-
-// Listen implements [dianemo.Store].
-func (s *Store) Listen(ctx context.Context, peer string, heard func(dianemo.Message)) error {
-	sub := s.rdb.Subscribe(ctx, s.space().channel(""), s.space().channel(peer))
-	defer sub.Close()
-	// A receive that waits for a message does not hear of the context's end.
-	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
-	defer stop()
-	for pinged := false; ; {
-		message, err := sub.ReceiveTimeout(ctx, listenTimeout)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() && !pinged {
-			// Quiet or cut off? The answer to a ping tells.
-			pinged, err = true, sub.Ping(ctx)
-		}
-		if err != nil {
-			return translate(err)
-		}
-		switch m := message.(type) {
-		case *redis.Pong:
-			pinged = false
-		case *redis.Subscription:
-			heard(dianemo.Message{}) // what was published before is lost
-		case *redis.Message:
-			pinged = false
-			word, rest, _ := strings.Cut(m.Payload, " ")
-			if p, err := strconv.Atoi(rest); err == nil && 0 <= p && p < s.Partitions() {
-				heard(dianemo.Message{Word: dianemo.Word(word), Partition: p})
-			}
-		}
-	}
-}
-
-// listenTimeout is how long a subscription may be quiet before it is tested.
-const listenTimeout = 10 * time.Second

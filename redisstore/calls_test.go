@@ -126,11 +126,14 @@ func TestALeaderOfAnEarlierTermIsDeposed(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		chore := dianemo.Chore{Term: 7, Limit: 10, BeatEvery: time.Second, SilentAfter: time.Second}
 		for partition := range f.Partitions() {
-			_, err := f.Reap(t.Context(), partition, f.call("new"), chore)
+			_, err := f.Reap(t.Context(), partition, f.call("new"), owner, chore)
 			require.NoError(t, err)
 			chore.Term = 6
-			_, err = f.Reap(t.Context(), partition, f.call("old"), chore)
+			_, err = f.Reap(t.Context(), partition, f.call("old"), owner, chore)
 			require.ErrorIs(t, err, dianemo.ErrDeposed)
+			surveys, err := f.Survey(t.Context(), &chore)
+			require.NoError(t, err)
+			require.True(t, surveys[partition].Deposed)
 			// A lane must be overdue for Miss to have anything to say.
 			id := ""
 			for i := 0; id == "" || f.Partition(id) != partition; i++ {

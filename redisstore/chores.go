@@ -1,9 +1,13 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -11,50 +15,113 @@ import (
 	"github.com/dianemo/dianemo"
 )
 
-// Reap implements [dianemo.Store]. It asks the script who is silent, reads
-// which lanes that peer's jobs belong to, so that it can name their keys, and
-// lets the script decide about each job.
-func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, chore dianemo.Chore) (dianemo.ReapReply, error) {
+// surveyed is how many partitions one call looks at, where one can.
+const surveyed = 64
+
+// Survey implements [dianemo.Store], in one call for many partitions, or on a
+// cluster in one for each. A partition that can't be read is asked again by
+// itself, so that it does not hide the others.
+func (s *Store) Survey(ctx context.Context, chore *dianemo.Chore) ([]dianemo.Survey, error) {
+	surveys := make([]dianemo.Survey, s.Partitions())
+	for p := range surveys {
+		surveys[p].Partition = p
+	}
+	size := surveyed
+	if s.clustered() {
+		size = 1
+	}
+	var under sync.WaitGroup
+	room := make(chan struct{}, 8)
+	for batch := range slices.Chunk(surveys, size) {
+		room <- struct{}{}
+		under.Go(func() {
+			defer func() { <-room }()
+			if err := s.survey(ctx, chore, batch); err == nil || ctx.Err() != nil {
+				return
+			}
+			for i := range batch {
+				batch[i].Err = s.survey(ctx, chore, batch[i:i+1])
+			}
+		})
+	}
+	under.Wait()
+	var errs []error
+	for i := range surveys {
+		if surveys[i].Err != nil {
+			errs = append(errs, surveys[i].Err)
+		}
+	}
+	if ctx.Err() != nil || len(errs) == len(surveys) {
+		return nil, translate(cmp.Or(ctx.Err(), errors.Join(errs...)))
+	}
+	return surveys, nil
+}
+
+func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianemo.Survey) error {
+	var keys []string
+	for i := range batch {
+		t := s.tag(batch[i].Partition)
+		keys = append(keys, t.key("beats"), t.key("info"), t.key("lanes"))
+	}
+	args := []any{lanesPage, "", 0, 0}
+	if chore != nil {
+		args = []any{lanesPage, chore.Term, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds()}
+	}
+	replies, err := s.eval(ctx, command{s.scripts.survey, keys, args})
+	if err != nil {
+		return err
+	}
+	if len(replies[0]) != 2+len(batch) {
+		return fmt.Errorf("redisstore: survey answered %d values", len(replies[0]))
+	}
+	for i, v := range replies[0][2:] {
+		found, one := list(v), &batch[i]
+		if len(found) != 3 {
+			return fmt.Errorf("redisstore: survey answered %d values for a partition", len(found))
+		}
+		one.Now = time.UnixMicro(number(replies[0][1]))
+		one.Deposed = number(found[0]) == 1
+		for _, peer := range list(found[1]) {
+			one.Silent = append(one.Silent, text(peer))
+		}
+		lanes := list(found[2])
+		if one.Lanes = headsOf(lanes); len(lanes) == 2*lanesPage {
+			one.Next = lanesPage
+		}
+	}
+	return nil
+}
+
+// Reap implements [dianemo.Store]. It reads which lanes the peer's jobs belong
+// to, so that it can name their keys, and lets the script decide about each job.
+func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, peer string, chore dianemo.Chore) (dianemo.ReapReply, error) {
 	var answer dianemo.ReapReply
 	t := s.tag(partition)
-	reap := func(peer string, lanes []dianemo.Lane, runs []any) ([]any, error) {
-		keys := []string{t.call(dianemo.EdgeReap, call.Caller), t.key("meta"), t.run(peer), t.key("beats"), t.key("info"),
-			t.key("lanes"), t.key("counts"), t.key("errors"), t.key("progress")}
-		args := []any{call.Number, chore.Term, peer, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds(), len(lanes)}
-		for _, l := range lanes {
-			l.Again = true
-			name := laneName(l)
-			keys = append(keys, t.lane(name), t.done(dianemo.Unreachable, l.Kind))
-			args = append(args, laneBase(l), name, laneClass(l))
-		}
-		replies, err := s.eval(ctx, command{s.scripts.reap, keys, append(args, runs...)})
-		if err != nil {
-			return nil, err
-		}
-		return replies[0], verdict(replies[0])
-	}
-	reply, err := reap("", nil, nil)
-	if err != nil || len(reply) == 1 {
+	lanes, runs, held, err := s.heldBy(ctx, t, peer, min(chore.Limit, dianemo.MaxCallJobs))
+	if err != nil || len(runs) == 0 && held > 0 { // all its runs are a newer program's
 		return answer, err
 	}
-	for _, peer := range reply[1:] {
-		lanes, runs, held, err := s.heldBy(ctx, t, text(peer), min(chore.Limit, dianemo.MaxCallJobs))
-		if err != nil {
-			return answer, err
-		}
-		if len(runs) == 0 && held > 0 {
-			continue // all its runs are a newer program's
-		}
-		if reply, err = reap(text(peer), lanes, runs); err != nil {
-			return answer, err
-		}
-		answer.Peer, answer.Wake, answer.Jobs = text(peer), number(reply[1]) == 1, moved(reply[2:])
-		// Where nothing could be moved, another try at once would not help.
-		answer.More = len(answer.Jobs) > 0 || held == 0
-		if answer.More {
-			break
-		}
+	keys := []string{t.call(dianemo.EdgeReap, call.Caller), t.key("meta"), t.run(peer), t.key("beats"), t.key("info"),
+		t.key("lanes"), t.key("counts"), t.key("errors"), t.key("progress")}
+	args := []any{call.Number, chore.Term, peer, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds(), len(lanes)}
+	for _, l := range lanes {
+		l.Again = true
+		name := laneName(l)
+		keys = append(keys, t.lane(name), t.done(dianemo.Unreachable, l.Kind))
+		args = append(args, laneBase(l), name, laneClass(l))
 	}
+	replies, err := s.eval(ctx, command{s.scripts.reap, keys, append(args, runs...)})
+	if err != nil {
+		return answer, err
+	}
+	reply := replies[0]
+	if err := verdict(reply); err != nil {
+		return answer, err
+	}
+	answer.Jobs = moved(reply[2:])
+	answer.News = news(reply[1], lanes)
+	// Where nothing could be moved, another try at once would not help.
+	answer.More = len(answer.Jobs) > 0
 	return answer, nil
 }
 

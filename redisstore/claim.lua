@@ -3,19 +3,29 @@
 --       then for each lane: the lane, the set of ended jobs for its expired
 -- ARGV  1 call number, 2 peer, 3 jobs at most, 4 bytes at most, 5 beat interval (ms),
 --       6 first lane of the page, 7 length of the page, 8 newest spec version, 9..17 room at levels 1..9,
---       18 how long the peer may be silent (ms),
+--       18 how long the peer may be silent (ms), 19 name of the lane that it asks to hold, or '',
 --       then for each lane: name, base name, 'kind:priority', priority, grace (ms, -1 none), state of the expired,
 --       weight override (rounded up; 0 none), weight, max_reruns
--- Reply {'ok', now (µs), batches of jobs {place of the lane, id, spec or false, record, or the due time of a job that had none, ...}, {id, state, base name of the expired, ...}, {lane, due, ...}},
---       {'superseded'}
+-- Reply {'ok', now (µs), batches of jobs {place of the lane, id, spec or false, record, or the due time of a job that had none, ...}, {id, state, base name of the expired, ...}, {lane, due, ...},
+--       1 if it holds the lane}, {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 
 local jobs, expired = {}, {}
 local PAGE = {tonumber(ARGV[6]), tonumber(ARGV[7])}
+local wants = ARGV[19]
 local function reply()
   local page = redis.call('ZRANGE', KEYS[7], PAGE[1], PAGE[1] + PAGE[2] - 1, 'WITHSCORES')
-  return {'ok', int(now_us), jobs, expired, page}
+  -- Only one peer at a time saves tokens for the first job of a lane.
+  local held, hold = 0, 'hold:' .. wants
+  if wants ~= '' then
+    local holder, till = (redis.call('HGET', KEYS[6], hold) or ''):match('^(.*)|(%d+)$')
+    if not holder or holder == ARGV[2] or till + 0 < now then
+      redis.call('HSET', KEYS[6], hold, ARGV[2] .. '|' .. int(now + 2 * ARGV[5]))
+      held = 1
+    end
+  end
+  return {'ok', int(now_us), jobs, expired, page, held}
 end
 
 if answer then
@@ -50,7 +60,7 @@ local full = false
 local spare = 500
 
 for lane = 1, (#KEYS - 8) / 2 do
-  local key, a = KEYS[8 + lane * 2 - 1], 19 + (lane - 1) * 9
+  local key, a = KEYS[8 + lane * 2 - 1], 20 + (lane - 1) * 9
   local base, class, priority, grace = ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
   local override, weight, max_reruns = tonumber(ARGV[a + 6]), tonumber(ARGV[a + 7]), ARGV[a + 8]
   -- The lightest job that this lane can hold.
@@ -148,12 +158,16 @@ if n > 0 then
   redis.call('ZADD', KEYS[5], int(now + ARGV[18]), ARGV[2])
 end
 for lane, found in pairs(touched) do
-  local key, a = KEYS[8 + lane * 2 - 1], 19 + (lane - 1) * 9
+  local key, a = KEYS[8 + lane * 2 - 1], 20 + (lane - 1) * 9
   if found.heads then
     -- All from the head on was taken, which is the cheaper way to say it.
     redis.call('ZREMRANGEBYRANK', key, 0, found.last - found.first)
   elseif found.first <= found.last then
     redis.call('ZREM', key, unpack(taken, found.first, found.last))
+  end
+  if ARGV[a] == wants and found.first <= found.last then
+    redis.call('HDEL', KEYS[6], 'hold:' .. wants)
+    wants = '' -- it has what it was held for
   end
   if #found.stray > 0 then redis.call('ZREM', key, unpack(found.stray)) end
   expire(KEYS[3], key, KEYS[8 + lane * 2], ARGV[a + 5], ARGV[a + 1], ARGV[a + 2], found.late)

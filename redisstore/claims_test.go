@@ -250,8 +250,12 @@ func TestAnOutageIsNotTheSilenceOfPeers(t *testing.T) {
 			require.NoError(t, f.rdb.ZIncrBy(t.Context(), f.key(id, "beats"), -float64(by.Milliseconds()), owner).Err())
 		}
 		reap := func() int {
-			reply, err := f.Reap(t.Context(), partition, f.call("leader"), dianemo.Chore{Term: 1, Limit: 10, BeatEvery: 5 * time.Second, SilentAfter: 20 * time.Second})
+			chore := dianemo.Chore{Term: 1, Limit: 10, BeatEvery: 5 * time.Second, SilentAfter: 20 * time.Second}
+			surveys, err := f.Survey(t.Context(), &chore)
 			require.NoError(t, err)
+			reply, err := f.Reap(t.Context(), partition, f.call("leader"), owner, chore)
+			require.NoError(t, err)
+			require.Len(t, surveys[partition].Silent, len(reply.Jobs))
 			return len(reply.Jobs)
 		}
 		require.Zero(t, reap())

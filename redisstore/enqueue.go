@@ -15,10 +15,12 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 	t := s.tag(partition)
 	keys := []string{t.call(dianemo.EdgeEnqueue, call.Caller), t.key("spec"), t.key("meta"), t.key("lanes")}
 	places := make(map[dianemo.Lane]int, 4)
+	var lanes []dianemo.Lane // in order
 	args := make([]any, 2, 2+8+2*len(records))
 	for _, r := range records {
 		if _, ok := places[r.Lane]; !ok {
 			places[r.Lane] = len(places) + 1
+			lanes = append(lanes, r.Lane)
 			name := laneName(r.Lane)
 			keys = append(keys, t.lane(name))
 			args = append(args, name)
@@ -60,7 +62,8 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 	if err := verdict(reply); err != nil {
 		return dianemo.EnqueueReply{}, err
 	}
-	answer := dianemo.EnqueueReply{Existing: make([]dianemo.State, len(records)), Wake: number(reply[1]) == 1}
+	answer := dianemo.EnqueueReply{Existing: make([]dianemo.State, len(records)),
+		News: news(reply[1], lanes)}
 	for _, word := range strings.Fields(text(reply[2])) {
 		place, state, _ := strings.Cut(word, ":")
 		if i, err := strconv.Atoi(place); err == nil && 1 <= i && i <= len(records) {

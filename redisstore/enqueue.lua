@@ -3,12 +3,12 @@
 -- ARGV  1 call number, 2 number of lanes, their names,
 --       then groups of jobs with the same lane, due time and overrides, each: lane (its place), due ('@' ms, or '+' ms
 --       from now), overrides ('' or 'weight|max_reruns|size', each may be empty), number of jobs, their ids and specs
--- Reply {'ok', wake 0 or 1, 'place:state ...' of the jobs that exist already}, {'superseded'}
+-- Reply {'ok', news, 'place:state ...' of the jobs that exist already}, {'superseded'}. News: the places of the lanes that
+-- have work sooner than before, each with a + if that is not due yet.
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
-  local wake, existing = answer:match('^(%d) (.*)$')
-  return {'ok', tonumber(wake), existing}
+  return {'ok', answer:match('^(.*)|(.*)$')}
 end
 
 local begin = 3 + tonumber(ARGV[2])
@@ -69,13 +69,15 @@ while i < #ARGV do
   i = last + 1
 end
 
-local wake = 0
+local news = {}
 if accepted > 0 then redis.call('HSET', KEYS[2], unpack(specs)) end
 if #overrides > 0 then redis.call('HSET', KEYS[3], unpack(overrides)) end
 for lane, head in pairs(heads) do
   redis.call('ZADD', KEYS[4 + lane], unpack(queues[lane]))
-  wake = math.max(wake, redis.call('ZADD', KEYS[4], 'LT', 'CH', int(head), ARGV[2 + lane]))
+  if redis.call('ZADD', KEYS[4], 'LT', 'CH', int(head), ARGV[2 + lane]) == 1 then
+    news[#news + 1] = lane .. (head > now and '+' or '')
+  end
 end
-answer = table.concat(existing, ' ')
-keep(KEYS[1], ARGV[1], wake .. ' ' .. answer)
-return {'ok', wake, answer}
+news, existing = table.concat(news, ' '), table.concat(existing, ' ')
+keep(KEYS[1], ARGV[1], news .. '|' .. existing)
+return {'ok', news, existing}

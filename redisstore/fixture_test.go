@@ -217,10 +217,15 @@ func (f *fixture) reap(partition int) (jobs []dianemo.Moved) {
 	f.t.Helper()
 	var clock time.Time
 	f.waitMillis(&clock, 3)
-	for more := true; more; {
-		reply, err := f.Reap(f.t.Context(), partition, f.call("leader"), dianemo.Chore{Term: 1, Limit: 100, BeatEvery: 5 * time.Second, SilentAfter: time.Millisecond})
-		require.NoError(f.t, err)
-		jobs, more = append(jobs, reply.Jobs...), reply.More
+	chore := dianemo.Chore{Term: 1, Limit: 100, BeatEvery: 5 * time.Second, SilentAfter: time.Millisecond}
+	surveys, err := f.Survey(f.t.Context(), &chore)
+	require.NoError(f.t, err)
+	for _, peer := range surveys[partition].Silent {
+		for more := true; more; {
+			reply, err := f.Reap(f.t.Context(), partition, f.call("leader"), peer, chore)
+			require.NoError(f.t, err)
+			jobs, more = append(jobs, reply.Jobs...), reply.More
+		}
 	}
 	return jobs
 }

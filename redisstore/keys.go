@@ -25,12 +25,15 @@ import (
 //	{ns:p}:beats             zset    peer → until when it may be silent (ms)
 //	{ns:p}:done:<state>:<kind> zset  id → when it ended (ms)
 //	{ns:p}:counts            hash    state:kind:priority → jobs that run or have ended
-//	{ns:p}:info              hash    alive, up_since (ms), every (ms), term
+//	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; hold:<lane> → peer|until (ms)
 //	{ns:p}:call:<edge>:<caller> string, expires: the caller's last call and its answer
 //	{ns}:layout              hash    layout, min_peer, partitions
 //	{ns}:peers               hash    peer → how it shows itself
 //	{ns}:seen                zset    peer → when it last did (ms)
 //	{ns}:leader, {ns}:term   string  the lease, expires; the last term
+//	{ns}:idle                zset    peer that has tokens to spare → its load
+//	{ns}:handles             hash    peer → its kinds, between spaces
+//	{ns}:unheard             hash    kind → partitions with work of which nobody could be told, between spaces
 //	{ns}:tell, {ns}:tell:<peer> channels messages to all, to one peer
 const layoutVersion = 1
 

@@ -1,32 +1,26 @@
 -- reap: running under a silent peer -> scheduled again, or unreachable once its reruns are used up.
 -- KEYS  1 call, 2 meta, 3 run:<peer>, 4 beats, 5 info, 6 lanes, 7 counts, 8 errors, 9 progress,
 --       then for each lane: the lane for jobs that have been run, the set of unreachable jobs
--- ARGV  1 call number, 2 term, 3 peer ('' to learn who is silent), 4 beat interval (ms), 5 how long peers may be silent after an outage (ms),
+-- ARGV  1 call number, 2 term, 3 peer, 4 beat interval (ms), 5 how long peers may be silent after an outage (ms),
 --       6 number of lanes, for each: base name, name of the lane, 'kind:priority',
 --       then for each run: id, epoch, lane (its place)
--- Reply {'ok', wake 0 or 1, id, state, base name, ...}, {'silent', peer, ...}, {'deposed'}, {'superseded'}
+-- Reply {'ok', news (places of the lanes that have work again), id, state, base name, ...}, {'deposed'}, {'superseded'}
 local term = tonumber(redis.call('HGET', KEYS[5], 'term') or 0)
 if tonumber(ARGV[2]) < term then return {'deposed'} end
-local answer, superseded
-if ARGV[3] ~= '' then answer, superseded = recall(KEYS[1], ARGV[1]) end
+local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
-  local reply = {'ok', tonumber(answer:sub(1, 1))}
-  for word in answer:sub(2):gmatch('%S+') do reply[#reply + 1] = word end
+  local news, words = answer:match('^(.*)|(.*)$')
+  local reply = {'ok', news}
+  for word in words:gmatch('%S+') do reply[#reply + 1] = word end
   return reply
 end
 
 -- The chore itself is a sign of life, so that a whole fleet's end is told from an outage.
-local since = touch(KEYS[5], ARGV[4])
+local outage = touch(KEYS[5], ARGV[4]) > now - ARGV[5]
 redis.call('HSET', KEYS[5], 'term', ARGV[2], 'every', ARGV[4])
-local outage = since > now - ARGV[5]
-if ARGV[3] == '' then
-  if outage then return {'silent'} end
-  return {'silent', unpack(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', '(' .. int(now), 'LIMIT', 0, 10))}
-end
-
 local until_when = redis.call('ZSCORE', KEYS[4], ARGV[3])
-if outage or (until_when and until_when + 0 >= now) then return {'ok', 0} end
+if outage or (until_when and until_when + 0 >= now) then return {'ok', ''} end
 
 local lanes = tonumber(ARGV[6])
 local begin = 7 + lanes * 3
@@ -75,7 +69,7 @@ if #ids > 0 then
   end
 end
 
-local wake = 0
+local news = {}
 if #moved > 0 then
   local gone = {}
   for j = 1, #moved, 3 do gone[#gone + 1] = moved[j] end
@@ -86,10 +80,11 @@ if #moved > 0 then
   for target, move in pairs(moves) do redis.call('ZADD', KEYS[9 + target], unpack(move)) end
   for lane in pairs(heads) do
     redis.call('ZADD', KEYS[6], 'LT', int(now), ARGV[7 + (lane - 1) * 3 + 1])
-    wake = 1
+    news[#news + 1] = lane
   end
   tally(KEYS[7])
 end
 if redis.call('ZCARD', KEYS[3]) == 0 then redis.call('ZREM', KEYS[4], ARGV[3]) end
-keep(KEYS[1], ARGV[1], wake .. ' ' .. table.concat(moved, ' '))
-return {'ok', wake, unpack(moved)}
+news = table.concat(news, ' ')
+keep(KEYS[1], ARGV[1], news .. '|' .. table.concat(moved, ' '))
+return {'ok', news, unpack(moved)}

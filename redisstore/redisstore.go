@@ -107,7 +107,7 @@ func (s *Store) present(ctx context.Context, peer, record string) error {
 	}
 	space := s.space()
 	replies, err := s.eval(ctx, command{s.scripts.present,
-		[]string{space.key("layout"), space.key("peers"), space.key("seen")},
+		[]string{space.key("layout"), space.key("peers"), space.key("seen"), space.key("idle"), space.key("handles")},
 		[]any{layoutVersion, partitions, peer, record}})
 	if err != nil {
 		return err

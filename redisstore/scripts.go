@@ -5,8 +5,10 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -16,9 +18,10 @@ import (
 //go:embed *.lua
 var sources embed.FS
 
-// scripts are the embedded scripts, one for each edge and one for presence.
+// scripts are the embedded scripts: one for each edge, and what moves no job.
 type scripts struct {
-	enqueue, claim, settle, beat, reap, miss, lead, present *redis.Script
+	enqueue, claim, settle, beat, reap, miss, lead *redis.Script
+	present, survey, stand, wake                   *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only
@@ -42,6 +45,9 @@ func loadScripts(plain bool) scripts {
 		miss:    load("miss", finish),
 		lead:    load("lead", finish),
 		present: load("present", finish),
+		survey:  load("survey", finish),
+		stand:   load("stand", finish),
+		wake:    load("wake", finish),
 	}
 }
 
@@ -95,7 +101,7 @@ func (s *Store) eval(ctx context.Context, commands ...command) ([][]any, error) 
 // verdict turns a script's one-word refusals into errors.
 func verdict(reply []any) error {
 	switch word, _ := reply[0].(string); word {
-	case "ok", "silent":
+	case "ok", "kinds":
 		return nil
 	case "superseded":
 		return dianemo.ErrSuperseded
@@ -134,6 +140,37 @@ func number(v any) int64 {
 func list(v any) []any {
 	l, _ := v.([]any)
 	return l
+}
+
+// news reads the places of lanes that have work sooner than before.
+func news(v any, lanes []dianemo.Lane) []dianemo.News {
+	var all []dianemo.News
+	for _, word := range strings.Fields(text(v)) {
+		place, later := strings.CutSuffix(word, "+")
+		n, err := strconv.Atoi(place)
+		if err != nil || n < 1 || n > len(lanes) {
+			continue
+		}
+		one := dianemo.News{Kind: lanes[n-1].Kind, Priority: lanes[n-1].Priority, Later: later}
+		if !slices.Contains(all, one) {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+// headsOf reads lanes with their first due times; those of newer programs are
+// left out.
+func headsOf(words []any) []dianemo.LaneHead {
+	var heads []dianemo.LaneHead
+	for i := 0; i+1 < len(words); i += 2 {
+		lane, ok := parseLane(text(words[i]))
+		due, err := strconv.ParseFloat(text(words[i+1]), 64)
+		if ok && err == nil {
+			heads = append(heads, dianemo.LaneHead{Lane: lane, Due: time.UnixMilli(int64(due))})
+		}
+	}
+	return heads
 }
 
 func moved(words []any) []dianemo.Moved {

@@ -5,13 +5,14 @@
 --       then the number of groups of jobs that succeeded without a result, for each: target (its place), epoch,
 --       number of jobs, their ids;
 --       then for each other job: id, epoch, outcome, target, in (ms), reason, error, result
--- Reply {'ok', wake 0 or 1, id and epoch of each stale run ...}, {'superseded'}
+-- Reply {'ok', news (as of enqueue, places of targets), id and epoch of each stale run ...}, {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
-local reply = {'ok', 0}
+local reply = {'ok', ''}
 if answer then
-  reply[2] = tonumber(answer:sub(1, 1))
-  for word in answer:sub(2):gmatch('%S+') do reply[#reply + 1] = word end
+  local news, refused = answer:match('^(.*)|(.*)$')
+  reply[2] = news
+  for word in refused:gmatch('%S+') do reply[#reply + 1] = word end
   return reply
 end
 
@@ -124,11 +125,15 @@ if settled > 0 then
   if #errors > 0 then redis.call('HSET', KEYS[6], unpack(errors)) end
   if #results > 0 then redis.call('HSET', KEYS[7], unpack(results)) end
   for target, to in pairs(moves) do redis.call('ZADD', KEYS[8 + target], unpack(to)) end
+  local news = {}
   for target, due in pairs(heads) do
-    reply[2] = math.max(reply[2], redis.call('ZADD', KEYS[4], 'LT', 'CH', int(due), ARGV[2 + target * 3]))
+    if redis.call('ZADD', KEYS[4], 'LT', 'CH', int(due), ARGV[2 + target * 3]) == 1 then
+      news[#news + 1] = target .. (due > now and '+' or '')
+    end
   end
+  reply[2] = table.concat(news, ' ')
   tally(KEYS[5])
 end
-keep(KEYS[1], ARGV[1], reply[2] .. ' ' .. table.concat(stale, ' '))
+keep(KEYS[1], ARGV[1], reply[2] .. '|' .. table.concat(stale, ' '))
 for _, word in ipairs(stale) do reply[#reply + 1] = word end
 return reply

@@ -14,14 +14,29 @@ import (
 // Turn implements [dianemo.Store].
 func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, settle []dianemo.Settlement, claim dianemo.Claim) (dianemo.TurnReply, error) {
 	t := s.tag(partition)
+	var answer dianemo.TurnReply
 	var commands []command
+	var readers []func(reply []any) error // one for each
 	if len(settle) > 0 {
-		commands = append(commands, s.settle(t, call, settle))
+		c, lanes := s.settle(t, call, settle)
+		commands = append(commands, c)
+		readers = append(readers, func(reply []any) error {
+			answer.News = news(reply[1], lanes)
+			answer.Stale = runRefs(reply[2:])
+			return nil
+		})
+	}
+	if claim.Stance.Move != 0 {
+		commands = append(commands, s.stance(call.Caller, claim.Stance))
+		readers = append(readers, func(reply []any) (err error) {
+			answer.Unheard, err = s.unheard(ctx, call.Caller, claim.Stance, reply)
+			return err
+		})
 	}
 	if claim.Limit > 0 {
 		commands = append(commands, s.claim(t, call, claim))
+		readers = append(readers, func(reply []any) error { return claimed(reply, claim, &answer) })
 	}
-	var answer dianemo.TurnReply
 	if len(commands) == 0 {
 		return answer, nil
 	}
@@ -29,22 +44,19 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 	if err != nil {
 		return answer, err
 	}
-	for _, reply := range replies {
+	for i, reply := range replies {
 		if err := verdict(reply); err != nil {
 			return answer, err
 		}
-	}
-	if len(settle) > 0 {
-		answer.Wake = number(replies[0][1]) == 1
-		answer.Stale = runRefs(replies[0][2:])
-	}
-	if claim.Limit > 0 {
-		return answer, claimed(replies[len(replies)-1], claim, &answer)
+		if err := readers[i](reply); err != nil {
+			return answer, err
+		}
 	}
 	return answer, nil
 }
 
-func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) command {
+// settle also returns the lanes of the targets, in order.
+func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) (command, []dianemo.Lane) {
 	keys := []string{t.call(dianemo.EdgeSettle, call.Caller), t.key("meta"), t.run(call.Caller), t.key("lanes"),
 		t.key("counts"), t.key("errors"), t.key("result"), t.key("progress")}
 	type target struct {
@@ -52,6 +64,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		lane  dianemo.Lane
 	}
 	places := make(map[target]int, 4)
+	var lanes []dianemo.Lane
 	args := make([]any, 3, 3+3*4+2*len(settle))
 	targets := make([]int, len(settle))
 	for i := range settle {
@@ -67,6 +80,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		}
 		if _, ok := places[where]; !ok {
 			places[where] = len(places) + 1
+			lanes = append(lanes, where.lane)
 			name := ""
 			if where.state == dianemo.Scheduled {
 				name = laneName(where.lane)
@@ -109,20 +123,24 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		}
 	}
 	args = append(args, singles...)
-	return command{s.scripts.settle, keys, args}
+	return command{s.scripts.settle, keys, args}, lanes
 }
 
 func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
 	keys := make([]string, 0, 8+2*len(claim.Lanes))
 	keys = append(keys, t.call(dianemo.EdgeClaim, call.Caller), t.key("spec"), t.key("meta"), t.run(call.Caller),
 		t.key("beats"), t.key("info"), t.key("lanes"), t.key("counts"))
-	args := make([]any, 0, 18+9*len(claim.Lanes))
+	args := make([]any, 0, 19+9*len(claim.Lanes))
 	args = append(args, call.Number, call.Caller, min(claim.Limit, dianemo.MaxCallJobs), dianemo.MaxCallBytes, claim.BeatEvery.Milliseconds(),
 		claim.From, lanesPage, string(dianemo.SpecVersion))
 	for level := 1; level <= 9; level++ {
 		args = append(args, claim.Room[level])
 	}
-	args = append(args, claim.SilentAfter.Milliseconds())
+	hold := ""
+	if claim.Hold != nil {
+		hold = laneName(*claim.Hold)
+	}
+	args = append(args, claim.SilentAfter.Milliseconds(), hold)
 	for _, l := range claim.Lanes {
 		name, expired := laneName(l.Lane), laneExpired(l.Lane)
 		keys = append(keys, t.lane(name), t.done(expired, l.Kind))
@@ -134,7 +152,7 @@ func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
 
 // claimed reads a claim's reply.
 func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error {
-	if len(reply) != 5 {
+	if len(reply) != 6 {
 		return fmt.Errorf("redisstore: claim answered %d values", len(reply))
 	}
 	answer.Now = time.UnixMicro(number(reply[1]))
@@ -158,13 +176,8 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 	}
 	answer.Missed = moved(list(reply[3]))
 	lanes := list(reply[4])
-	for i := 0; i+1 < len(lanes); i += 2 {
-		lane, ok := parseLane(text(lanes[i]))
-		due, err := strconv.ParseFloat(text(lanes[i+1]), 64)
-		if ok && err == nil {
-			answer.Lanes = append(answer.Lanes, dianemo.LaneHead{Lane: lane, Due: time.UnixMilli(int64(due))})
-		}
-	}
+	answer.Lanes = headsOf(lanes)
+	answer.Held = number(reply[5]) == 1
 	if len(lanes) == 2*lanesPage {
 		answer.Next = claim.From + lanesPage
 	}

@@ -1,0 +1,24 @@
+-- survey: what there is to do in some partitions. Moves no job; for the leader it is a sign of life in each, so that a
+-- whole fleet's end is told from an outage.
+-- KEYS  for each partition: beats, info, lanes
+-- ARGV  1 length of a page of lanes, 2 the leader's term ('' for who does not lead), 3 its beat interval (ms),
+--       4 how long peers may be silent after an outage (ms)
+-- Reply {'ok', now (µs), for each partition: {1 if a later leader was here, {silent peer, ...}, {lane, due, ...}}}
+local reply = {'ok', int(now_us)}
+for k = 1, #KEYS, 3 do
+  local deposed, silent = 0, {}
+  if ARGV[2] ~= '' then
+    local term = tonumber(redis.call('HGET', KEYS[k + 1], 'term') or 0)
+    if tonumber(ARGV[2]) < term then
+      deposed = 1
+    else
+      local since = touch(KEYS[k + 1], ARGV[3])
+      redis.call('HSET', KEYS[k + 1], 'term', ARGV[2], 'every', ARGV[3])
+      if since <= now - ARGV[4] then
+        silent = redis.call('ZRANGEBYSCORE', KEYS[k], '-inf', '(' .. int(now), 'LIMIT', 0, 10)
+      end
+    end
+  end
+  reply[#reply + 1] = {deposed, silent, redis.call('ZRANGE', KEYS[k + 2], 0, ARGV[1] - 1, 'WITHSCORES')}
+end
+return reply

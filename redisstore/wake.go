@@ -1,0 +1,129 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dianemo/dianemo"
+)
+
+// Wake implements [dianemo.Store].
+func (s *Store) Wake(ctx context.Context, partition int, news dianemo.News, except string) (bool, error) {
+	when := "now"
+	if news.Later {
+		when = "later"
+	}
+	counts := 1
+	if s.clustered() {
+		counts = 0
+	}
+	space := s.space()
+	replies, err := s.eval(ctx, command{s.scripts.wake,
+		[]string{space.key("idle"), space.key("handles"), space.key("unheard"), space.key("leader")},
+		[]any{partition, news.Kind, when, space.channel("") + ":", encode(dianemo.Message{Word: dianemo.Look, Partition: partition, Kind: news.Kind}), counts, except, news.Priority}})
+	if err != nil {
+		return false, err
+	}
+	return text(replies[0][1]) != "", verdict(replies[0])
+}
+
+func (s *Store) clustered() bool {
+	_, cluster := s.rdb.(*redis.ClusterClient)
+	return cluster
+}
+
+// stance makes the command that a peer stands up or down with. Its kinds are
+// sent when the store does not know them.
+func (s *Store) stance(peer string, stance dianemo.Stance) command {
+	move := "up"
+	if stance.Move == dianemo.Down {
+		move = "down"
+	}
+	return s.stand(peer, move, stance, "")
+}
+
+func (s *Store) stand(peer, move string, stance dianemo.Stance, kinds string) command {
+	space := s.space()
+	load := min(max(stance.Load, 0), 0.9999)
+	return command{s.scripts.stand, []string{space.key("idle"), space.key("handles"), space.key("unheard")},
+		[]any{peer, move, strconv.FormatFloat(load, 'f', 4, 64), kinds, stance.Level}}
+}
+
+// unheard reads the answer, and asks again where the store wants to know the
+// kinds.
+func (s *Store) unheard(ctx context.Context, peer string, stance dianemo.Stance, reply []any) ([]int, error) {
+	if text(reply[0]) == "kinds" {
+		replies, err := s.eval(ctx, s.stand(peer, "up", stance, " "+strings.Join(stance.Kinds, " ")+" "))
+		if err != nil {
+			return nil, err
+		}
+		if reply = replies[0]; text(reply[0]) != "ok" {
+			return nil, verdict(reply)
+		}
+	}
+	var partitions []int
+	for _, word := range strings.Fields(text(reply[1])) {
+		if p, err := strconv.Atoi(word); err == nil && 0 <= p && p < s.Partitions() {
+			partitions = append(partitions, p)
+		}
+	}
+	return partitions, nil
+}
+
+// encode is a message as it is sent.
+func encode(m dianemo.Message) string {
+	return string(m.Word) + " " + strconv.Itoa(m.Partition) + " " + m.Kind
+}
+
+// Tell implements [dianemo.Store].
+func (s *Store) Tell(ctx context.Context, peer string, m dianemo.Message) error {
+	if err := s.rdb.Publish(ctx, s.space().channel(peer), encode(m)).Err(); err != nil {
+		return translate(err)
+	}
+	return nil
+}
+
+// Listen implements [dianemo.Store].
+func (s *Store) Listen(ctx context.Context, peer string, heard func(dianemo.Message)) error {
+	sub := s.rdb.Subscribe(ctx, s.space().channel(""), s.space().channel(peer))
+	defer sub.Close()
+	// A receive that waits for a message does not hear of the context's end.
+	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
+	defer stop()
+	for pinged := false; ; {
+		message, err := sub.ReceiveTimeout(ctx, listenTimeout)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() && !pinged {
+			// Quiet or cut off? The answer to a ping tells.
+			pinged, err = true, sub.Ping(ctx)
+		}
+		if err != nil {
+			return translate(err)
+		}
+		switch m := message.(type) {
+		case *redis.Pong:
+			pinged = false
+		case *redis.Subscription:
+			heard(dianemo.Message{}) // what was published before is lost
+		case *redis.Message:
+			pinged = false
+			if words := strings.Split(m.Payload, " "); len(words) == 3 {
+				if p, err := strconv.Atoi(words[1]); err == nil && 0 <= p && p < s.Partitions() {
+					heard(dianemo.Message{Word: dianemo.Word(words[0]), Partition: p, Kind: words[2]})
+				}
+			}
+		}
+	}
+}
+
+// listenTimeout is how long a subscription may be quiet before it is tested.
+const listenTimeout = 10 * time.Second
