@@ -36,6 +36,7 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 		case <-news.C:
 		}
 		for _, part := range p.partitions {
+			part.loseTouch()
 			// A partition that does not answer must not keep the others from beating.
 			if !part.beaten.CompareAndSwap(false, true) {
 				continue
@@ -103,7 +104,40 @@ func (part *partition) beat(ctx context.Context, rep report) {
 		part.silent.about(p.logger, err, "a beat was not answered", "partition", part.number)
 	}
 	lost := part.lost(reply.Lost)
+	if err == nil {
+		part.sure.Store(begin.UnixNano())
+		if part.count() < reply.Held {
+			part.doubt.Store(true)
+			part.kick()
+		}
+	}
 	p.hooks.Beat(BeatInfo{part.number, len(rep.held), lost, rep.stuck, time.Since(begin), err})
+}
+
+// count is how many runs this peer has here, settled or not.
+func (part *partition) count() int {
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	return len(part.held) + len(part.finished)
+}
+
+// loseTouch ends the contexts of runs whose policy says so when no beat was
+// answered for so long that the job may have been given to another peer.
+func (part *partition) loseTouch() {
+	p := part.peer
+	for _, r := range part.runs() {
+		if r.policy.OnLost != Cancel {
+			continue
+		}
+		sure := time.Unix(0, part.sure.Load())
+		if r.started.After(sure) {
+			sure = r.started
+		}
+		if time.Since(sure) > p.config.SilentAfter && r.ctx.Err() == nil {
+			p.logger.Warn("a run is ended: no beat was answered for so long that it may be another peer's", "job", r.id, "epoch", r.epoch)
+			r.cancel(ErrLost)
+		}
+	}
 }
 
 // lost ends the contexts of runs that the store says are not this peer's, and

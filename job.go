@@ -143,7 +143,7 @@ type JobInfo struct {
 	Peer       string    // of the last run
 	Epoch      int64     // of the last run; 0 if it never ran
 	// Reason is one word on why the job ended or waits again: error, timeout,
-	// panic, grace, silent, shutdown, corrupt. Empty where the state says it all.
+	// panic, grace, silent, lost, shutdown, corrupt. Empty where the state says it all.
 	Reason   string
 	Errors   []RunError // of the last MaxErrors attempts, oldest first
 	Progress Progress

@@ -42,7 +42,24 @@ type Policy struct {
 	// RetryIn gives the wait after the failed attempt with that number, 1 for
 	// the first; default [Every](30 * time.Minute). See also [Exponential].
 	RetryIn func(attempt int, err error) time.Duration
+	// OnLost says what becomes of a run when Redis can't be reached for longer
+	// than Config.SilentAfter, so that its job may by then have been given to
+	// another peer; default [Continue]. A run that is known to be lost always ends
+	// with ErrLost.
+	OnLost OnLost
 }
+
+// OnLost is Continue or Cancel.
+type OnLost int8
+
+const (
+	// Continue: the handler goes on, and its result is stored when Redis is back,
+	// if the run is still this peer's. An outage of Redis itself gives nobody's
+	// job away.
+	Continue OnLost = iota + 1
+	// Cancel: the handler's context ends, with ErrLost as its cause.
+	Cancel
+)
 
 func (p Policy) check() error {
 	return firstError(
@@ -52,7 +69,15 @@ func (p Policy) check() error {
 		checkSpan("Policy.Timeout", p.Timeout),
 		checkCount("Policy.Retries", p.Retries, 1, maxRuns, true),
 		checkCount("Policy.Reruns", p.Reruns, 1, maxRuns, true),
+		p.OnLost.check(),
 	)
+}
+
+func (o OnLost) check() error {
+	if o < 0 || o > Cancel {
+		return &FieldError{"Policy.OnLost", int(o), "Continue, Cancel, or 0 for the default"}
+	}
+	return nil
 }
 
 const maxRuns = 1000

@@ -124,13 +124,16 @@ func (r *run) settlement(err, cause error, reason string) Settlement {
 		s.Outcome, s.In, s.Reason = Retry, said.in, "error"
 	case errors.As(err, &said):
 		s.Outcome, s.Reason = FailRun, "error"
-	case errors.Is(cause, ErrShutdown) && reason == "":
+	case (errors.Is(cause, ErrShutdown) || errors.Is(cause, ErrLost)) && reason == "":
 		// Whatever it says, it was stopped by us. Without the promise of another
 		// start it ends here; else it costs no attempt.
 		s.Outcome, s.Reason = GiveBack, "shutdown"
+		if errors.Is(cause, ErrLost) {
+			s.Reason = "lost"
+		}
 		if retries == 0 && reruns == 0 {
 			s.Outcome = FailRun
-			err = fmt.Errorf("%w: %w", ErrShutdown, err)
+			err = fmt.Errorf("%w: %w", cause, err)
 		}
 	default:
 		s.Outcome, s.Reason = FailRun, inherit(reason, "error")

@@ -18,6 +18,7 @@ import (
 // standing is whether this peer is among the idle, as far as it knows.
 type standing struct {
 	mu       sync.Mutex
+	under    bool     // a change is under way: two at once might overtake each other
 	level    int      // the least urgent priority for which it stands; 0: it does not
 	lightest int      // tokens of its lightest kind
 	kinds    []string // that it handles, in order
@@ -29,6 +30,9 @@ func (p *Peer) stance(looks bool) Stance {
 	s := &p.standing
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.under {
+		return Stance{}
+	}
 	level := 0
 	if !p.closing.Load() && s.lightest > 0 {
 		need := s.lightest
@@ -41,12 +45,19 @@ func (p *Peer) stance(looks bool) Stance {
 	case level == s.level || looks && level < s.level:
 		return Stance{} // as it is; and what a claim does to it shows afterwards
 	case level == 0:
-		s.level = 0
+		s.level, s.under = 0, true
 		return Stance{Move: Down}
 	}
-	s.level = level
+	s.level, s.under = level, true
 	// Among equals it is to be anyone.
 	return Stance{Up, level, p.ledger.load() + rand.Float64()/1000, s.kinds}
+}
+
+// stood takes in that a change of standing has been answered.
+func (s *standing) stood() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.under = false
 }
 
 // restand makes the peer say again that it stands, if it does.

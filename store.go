@@ -37,6 +37,8 @@ type Store interface {
 	// Survey reads what there is to do in each partition. With a chore it is the
 	// leader's: a sign of life there, and it says who is silent.
 	Survey(ctx context.Context, chore *Chore) ([]Survey, error)
+	// Held reads the runs that the store says a peer holds in a partition.
+	Held(ctx context.Context, partition int, peer string) ([]HeldJob, error)
 	// Reap takes the runs of a silent peer from it, at most chore.Limit of them. It
 	// does nothing and returns ErrDeposed if a leader of a later term was here.
 	Reap(ctx context.Context, partition int, call Call, peer string, chore Chore) (ReapReply, error)
@@ -313,6 +315,13 @@ type HeldRun struct {
 type RunRef struct {
 	ID    string
 	Epoch int64
+}
+
+// A HeldJob is a run as the store knows it. Again: its job may be started anew.
+type HeldJob struct {
+	RunRef
+	Lane  Lane
+	Again bool
 }
 
 // BeatReply: which of the runs the peer does not hold any more, and how many

@@ -129,11 +129,15 @@ func (l *ledger) spend(p *place) {
 	}
 }
 
-// spare is the least urgent level that has room for need, or 0.
+// spare is the least urgent level that has room for need, or 0. What claims under
+// way have set aside counts as free: most of it comes back at once.
 func (l *ledger) spare(need int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	room := l.roomFor(nil)
+	for q := range room {
+		room[q] += l.aside[q]
+	}
 	for level := 9; level >= 1; level-- {
 		if need <= room.fits(level) {
 			return level

@@ -39,10 +39,12 @@ type partition struct {
 	renew bool          // the hold on it is to be renewed
 	next  time.Time     // when a lane's patience ends, by our clock; zero: none waits
 
-	beaten  atomic.Bool // a beat is under way
-	beatNow atomic.Bool // the next beat names all runs
-	silent  complaint   // about beats that are not answered
-	chores  complaint   // about chores that fail
+	beaten  atomic.Bool  // a beat is under way
+	beatNow atomic.Bool  // the next beat names all runs
+	doubt   atomic.Bool  // the store says that this peer holds more runs than it knows
+	sure    atomic.Int64 // when the last beat that was answered was sent (ns since 1970)
+	silent  complaint    // about beats that are not answered
+	chores  complaint    // about chores that fail
 }
 
 // surveyed is a partition as a round found it.
@@ -108,6 +110,9 @@ func (part *partition) kick() {
 // settle here, or when ctx ends.
 func (part *partition) turns(ctx, base context.Context) {
 	for {
+		if part.doubt.Swap(false) {
+			part.audit(ctx)
+		}
 		settle := part.take()
 		claim, grant := part.plan()
 		if len(settle) == 0 && claim.Limit == 0 && claim.Stance.Move == 0 {
@@ -119,6 +124,9 @@ func (part *partition) turns(ctx, base context.Context) {
 		}
 		part.turn++
 		reply, ok := part.send(ctx, settle, claim)
+		if claim.Stance.Move != 0 {
+			part.peer.standing.stood()
+		}
 		if !ok {
 			part.putBack(settle)
 			return
@@ -485,6 +493,39 @@ func (part *partition) sleep(ctx context.Context) {
 	case <-part.kicked:
 	case <-alarm:
 	case <-ctx.Done():
+	}
+}
+
+// audit gives back the runs that the store says this peer holds and that it does
+// not know: a claim whose answer was lost for good, or a settlement that Redis
+// itself has lost. No turn is under way meanwhile. Since the job may have been
+// run, one that may not run twice ends here.
+func (part *partition) audit(ctx context.Context) {
+	p := part.peer
+	jobs, err := p.store.Held(ctx, part.number, p.id)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.logger.Warn("runs that this peer does not know could not be read; the next beat asks again", "partition", part.number, "err", err)
+		}
+		return
+	}
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	known := map[RunRef]bool{}
+	for _, f := range part.finished {
+		known[f.run.ref()] = true
+	}
+	for _, job := range jobs {
+		if known[job.RunRef] || part.held[job.RunRef] != nil {
+			continue
+		}
+		s := Settlement{ID: job.ID, Lane: job.Lane, Epoch: job.Epoch, Outcome: GiveBack, Reason: "lost"}
+		if !job.Again {
+			s.Outcome, s.Error = FailRun, "its peer did not know that it was running there; whether it was is not known"
+		}
+		p.logger.Warn("a run that this peer does not know is given back", "job", job.ID, "epoch", job.Epoch, "outcome", s.Outcome)
+		part.finished = append(part.finished, finished{run: &run{id: job.ID, kind: job.Lane.Kind, priority: job.Lane.Priority, lane: job.Lane,
+			partition: part, epoch: job.Epoch, started: time.Now()}, settlement: s})
 	}
 }
 

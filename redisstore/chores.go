@@ -125,6 +125,34 @@ func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, peer
 	return answer, nil
 }
 
+// Held implements [dianemo.Store]. Runs whose record can't be read are left out.
+func (s *Store) Held(ctx context.Context, partition int, peer string) ([]dianemo.HeldJob, error) {
+	t := s.tag(partition)
+	runs, err := s.rdb.ZRangeWithScores(ctx, t.run(peer), 0, -1).Result()
+	if err != nil {
+		return nil, translate(err)
+	}
+	held := make([]dianemo.HeldJob, 0, len(runs))
+	for batch := range slices.Chunk(runs, dianemo.MaxCallJobs) {
+		ids := make([]string, len(batch))
+		for i, z := range batch {
+			ids[i], _ = z.Member.(string)
+		}
+		metas, err := s.rdb.HMGet(ctx, t.key("meta"), ids...).Result()
+		if err != nil {
+			return nil, translate(err)
+		}
+		for i, id := range ids {
+			m, err := parseMeta(text(metas[i]))
+			lane, ok := parseBase(m.lane)
+			if err == nil && ok && m.peer == peer && m.state == string(dianemo.Running) {
+				held = append(held, dianemo.HeldJob{RunRef: dianemo.RunRef{ID: id, Epoch: m.epoch}, Lane: lane, Again: m.reruns < m.maxReruns})
+			}
+		}
+	}
+	return held, nil
+}
+
 // heldBy reads the first runs of a peer, as arguments for reap, their lanes,
 // and how many there were; those of a newer program are left out.
 func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]dianemo.Lane, []any, int, error) {

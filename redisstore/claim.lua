@@ -13,24 +13,16 @@ if superseded then return {'superseded'} end
 
 local jobs, expired = {}, {}
 local PAGE = {tonumber(ARGV[6]), tonumber(ARGV[7])}
-local wants = ARGV[19]
+local held = 0
 local function reply()
   local page = redis.call('ZRANGE', KEYS[7], PAGE[1], PAGE[1] + PAGE[2] - 1, 'WITHSCORES')
-  -- Only one peer at a time saves tokens for the first job of a lane.
-  local held, hold = 0, 'hold:' .. wants
-  if wants ~= '' then
-    local holder, till = (redis.call('HGET', KEYS[6], hold) or ''):match('^(.*)|(%d+)$')
-    if not holder or holder == ARGV[2] or till + 0 < now then
-      redis.call('HSET', KEYS[6], hold, ARGV[2] .. '|' .. int(now + 2 * ARGV[5]))
-      held = 1
-    end
-  end
   return {'ok', int(now_us), jobs, expired, page, held}
 end
 
 if answer then
   -- The same call again: the jobs that it got and that still run here.
-  local got, gone = answer:match('^(.*)|(.*)$')
+  local got, gone, hold = answer:match('^(.*)|(.*)|(.*)$')
+  held = tonumber(hold)
   local ids = {}
   for id in got:gmatch('%S+') do ids[#ids + 1] = id end
   for word in gone:gmatch('%S+') do expired[#expired + 1] = word end
@@ -151,6 +143,7 @@ for lane = 1, (#KEYS - 8) / 2 do
 end
 
 -- All checks are done; from here on it writes.
+local wants = ARGV[19]
 if n > 0 then
   redis.call('HSET', KEYS[3], unpack(metas))
   redis.call('ZADD', KEYS[4], unpack(runs))
@@ -180,5 +173,14 @@ for lane, found in pairs(touched) do
 end
 tally(KEYS[8])
 touch(KEYS[6], ARGV[5])
-keep(KEYS[1], ARGV[1], table.concat(taken, ' ') .. '|' .. table.concat(expired, ' '))
+-- Only one peer at a time saves tokens for the first job of a lane.
+if wants ~= '' then
+  local hold = 'hold:' .. wants
+  local holder, till = (redis.call('HGET', KEYS[6], hold) or ''):match('^(.*)|(%d+)$')
+  if not holder or holder == ARGV[2] or till + 0 < now then
+    redis.call('HSET', KEYS[6], hold, ARGV[2] .. '|' .. int(now + 2 * ARGV[5]))
+    held = 1
+  end
+end
+keep(KEYS[1], ARGV[1], table.concat(taken, ' ') .. '|' .. table.concat(expired, ' ') .. '|' .. held)
 return reply()

@@ -1,0 +1,132 @@
+package dianemo_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/redistest"
+)
+
+// A run that the store knows and its peer does not, as after a failover that
+// lost a settlement, is given back or ends; the rest is left alone.
+func TestARunThatItsPeerDoesNotKnowIsGivenBack(t *testing.T) {
+	rdb := server.Client(t)
+	store := redisStore(t, rdb, 1)
+	var again dianemo.Kind[Args]
+	free := make(chan struct{})
+	var runs atomic.Int64
+	peer := start(t, store, dianemo.Config{BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Hour}, func(p *dianemo.Peer) {
+		again = handle(t, p, "again", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[Args]) error {
+			if runs.Add(1) == 1 {
+				<-free
+			}
+			return nil
+		})
+	})
+	held := enqueue(t, peer, again, dianemo.Options{}) // so that it beats
+	require.Eventually(t, func() bool { return runs.Load() == 1 }, 20*time.Second, time.Millisecond)
+
+	// Two more are claimed in its name, by calls of which it knows nothing.
+	producer := client(t, store)
+	lane := dianemo.Lane{Kind: "again", Priority: 2, Grace: time.Hour}
+	lost := enqueue(t, producer, again, dianemo.Options{Delay: time.Hour, Grace: time.Hour})
+	ended := enqueue(t, producer, again, dianemo.Options{Delay: time.Hour, Grace: time.Hour, Reruns: dianemo.None})
+	keys, err := rdb.Keys(t.Context(), "*lane:again:2:3600000:0:new").Result()
+	require.NoError(t, err)
+	for _, key := range keys {
+		for _, id := range []string{lost, ended} {
+			require.NoError(t, rdb.ZAddXX(t.Context(), key, redis.Z{Score: 1 + float64(time.Now().UnixMilli()), Member: id}).Err())
+		}
+	}
+	room := [10]int{}
+	for level := range room {
+		room[level] = 10
+	}
+	claim := dianemo.Claim{Limit: 2, Room: room, BeatEvery: time.Second, SilentAfter: time.Hour, Lanes: []dianemo.ClaimLane{{Lane: lane, Weight: 1, Reruns: 3}}}
+	require.Eventually(t, func() bool {
+		reply, err := store.Turn(t.Context(), 0, dianemo.Call{Caller: peer.ID(), Number: 1 << 40}, nil, claim)
+		require.NoError(t, err)
+		forget, err := rdb.Keys(t.Context(), "*call:claim:"+peer.ID()).Result()
+		require.NoError(t, err)
+		require.NoError(t, rdb.Del(t.Context(), forget...).Err())
+		claim.Limit -= len(reply.Jobs)
+		return claim.Limit == 0
+	}, 20*time.Second, time.Millisecond)
+
+	outcomes := map[string]dianemo.Outcome{}
+	for len(outcomes) < 2 {
+		if s := peer.next(); outcomes[s.ID] == "" {
+			outcomes[s.ID] = s.Outcome
+			require.Equal(t, "lost", s.Reason)
+		}
+	}
+	require.Equal(t, map[string]dianemo.Outcome{lost: dianemo.GiveBack, ended: dianemo.FailRun}, outcomes)
+	require.Equal(t, lost, peer.next().ID, "and is run")
+	require.Equal(t, dianemo.Failed, get(t, peer, ended).State)
+	close(free)
+	require.Equal(t, held, peer.next().ID)
+	require.EqualValues(t, 2, runs.Load())
+}
+
+// cut has a peer on a Redis behind a proxy.
+func cut(t *testing.T, config dianemo.Config, register func(p *dianemo.Peer)) (*running, *redistest.Proxy) {
+	proxy := redistest.StartProxy(t, server.Addr())
+	rdb := redis.NewClient(&redis.Options{Addr: proxy.Addr(), DisableIdentity: true, MaxRetries: -1})
+	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+	store := redisStore(t, rdb, 1)
+	return start(t, store, config, register), proxy
+}
+
+func TestAnOutageEndsOnlyRunsWhosePolicySaysSo(t *testing.T) {
+	var wary, calm dianemo.Kind[Args]
+	begun, ended := make(chan string, 2), make(chan error, 2)
+	free := make(chan struct{})
+	var waryRuns atomic.Int64
+	peer, proxy := cut(t, dianemo.Config{BeatEvery: 200 * time.Millisecond, Lease: time.Second}, func(p *dianemo.Peer) {
+		wary = handle(t, p, "wary", dianemo.Policy{OnLost: dianemo.Cancel}, func(ctx context.Context, job *dianemo.Job[Args]) error {
+			if waryRuns.Add(1) > 1 {
+				return nil
+			}
+			begun <- job.Kind
+			<-ctx.Done()
+			ended <- context.Cause(ctx)
+			return ctx.Err()
+		})
+		calm = handle(t, p, "calm", dianemo.Policy{}, func(ctx context.Context, job *dianemo.Job[Args]) error {
+			begun <- job.Kind
+			select {
+			case <-ctx.Done():
+				ended <- context.Cause(ctx)
+			case <-free:
+			}
+			return ctx.Err()
+		})
+	})
+	waryID, calmID := enqueue(t, peer, wary, dianemo.Options{}), enqueue(t, peer, calm, dianemo.Options{})
+	receive(t, begun)
+	receive(t, begun)
+	proxy.Refuse(true)
+	proxy.Cut()
+	require.ErrorIs(t, receive(t, ended), dianemo.ErrLost)
+	require.Empty(t, ended, "the other goes on")
+	proxy.Refuse(false)
+	close(free)
+	outcomes := map[string]dianemo.SettleInfo{}
+	for range 3 {
+		s := peer.next()
+		if _, had := outcomes[s.ID]; !had {
+			outcomes[s.ID] = s
+		}
+	}
+	require.Equal(t, dianemo.GiveBack, outcomes[waryID].Outcome, "no attempt is lost")
+	require.Equal(t, dianemo.Succeed, outcomes[calmID].Outcome)
+	require.False(t, outcomes[calmID].Stale)
+	require.Equal(t, 1, get(t, peer, waryID).Attempt)
+	require.Equal(t, dianemo.Succeeded, get(t, peer, waryID).State)
+}

@@ -1,0 +1,206 @@
+package redisstore_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+// listener hears a peer's messages until the test's end.
+func (f *fixture) listener(peer string) <-chan dianemo.Message {
+	f.t.Helper()
+	heard := make(chan dianemo.Message, 100)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = f.Listen(ctx, peer, func(m dianemo.Message) { heard <- m })
+	}()
+	f.t.Cleanup(func() { cancel(); <-ended })
+	require.Zero(f.t, f.receive(heard), "the first says that some may have been missed")
+	require.Zero(f.t, f.receive(heard), "once for each channel")
+	return heard
+}
+
+func (f *fixture) receive(from <-chan dianemo.Message) dianemo.Message {
+	f.t.Helper()
+	select {
+	case m := <-from:
+		return m
+	case <-time.After(20 * time.Second):
+		f.t.Fatal("nothing came for 20 s")
+		panic("unreachable")
+	}
+}
+
+func (f *fixture) stand(peer string, stance dianemo.Stance) []int {
+	f.t.Helper()
+	reply, err := f.Turn(f.t.Context(), 0, f.call(peer), nil, dianemo.Claim{Stance: stance})
+	require.NoError(f.t, err)
+	return reply.Unheard
+}
+
+func (f *fixture) wake(news dianemo.News, except string) bool {
+	f.t.Helper()
+	told, err := f.Wake(f.t.Context(), 0, news, except)
+	require.NoError(f.t, err)
+	return told
+}
+
+// quietly runs a test without the disturbances that send a script twice: a
+// wake-up sent twice may tell two peers, which is allowed.
+func quietly(t *testing.T, test func(t *testing.T, f *fixture)) {
+	each(t, func(t *testing.T, f *fixture) {
+		if f.disturbed {
+			t.Skip("sent twice, it may tell two")
+		}
+		test(t, f)
+	})
+}
+
+func TestTheLeastLoadedPeerThatCanIsWoken(t *testing.T) {
+	quietly(t, func(t *testing.T, f *fixture) {
+		peers := map[string]<-chan dianemo.Message{}
+		for peer, stance := range map[string]dianemo.Stance{
+			"busy":     {Move: dianemo.Up, Level: 9, Load: 0.5, Kinds: []string{"kind"}},
+			"idle":     {Move: dianemo.Up, Level: 9, Load: 0.1, Kinds: []string{"kind", "other"}},
+			"reserved": {Move: dianemo.Up, Level: 1, Load: 0.0, Kinds: []string{"kind"}},
+			"stranger": {Move: dianemo.Up, Level: 9, Load: 0.0, Kinds: []string{"other", "kin", "kind2"}},
+		} {
+			peers[peer] = f.listener(peer)
+			require.Empty(t, f.stand(peer, stance))
+		}
+		require.Empty(t, f.stand("dead", dianemo.Stance{Move: dianemo.Up, Level: 9, Load: 0, Kinds: []string{"kind"}}), "it does not listen")
+		look := dianemo.Message{Word: dianemo.Look, Kind: "kind"}
+		two, one := dianemo.News{Kind: "kind", Priority: 2}, dianemo.News{Kind: "kind", Priority: 1}
+		require.True(t, f.wake(two, "idle"))
+		require.Equal(t, look, f.receive(peers["busy"]), "all others are excepted, dead, without tokens for it or without a handler")
+		require.True(t, f.wake(two, ""))
+		require.Equal(t, look, f.receive(peers["idle"]))
+		require.False(t, f.wake(two, ""), "who was woken stands no more")
+		require.True(t, f.wake(one, ""))
+		require.Equal(t, look, f.receive(peers["reserved"]))
+		require.Empty(t, peers["stranger"])
+	})
+}
+
+func TestWhoStandsUpHearsWhatNobodyHeard(t *testing.T) {
+	quietly(t, func(t *testing.T, f *fixture) {
+		require.False(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, ""))
+		require.False(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, ""), "noted once")
+		up := dianemo.Stance{Move: dianemo.Up, Level: 9, Kinds: []string{"other"}}
+		require.Empty(t, f.stand("stranger", up))
+		up.Kinds, up.Level = []string{"other", "kind"}, 1
+		require.Empty(t, f.stand("urgent", up), "it has tokens for priority 1 only")
+		up.Level = 2
+		require.Equal(t, []int{0}, f.stand("peer", up))
+		require.Empty(t, f.stand("peer", up), "once")
+		require.False(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, "peer"))
+		require.Empty(t, f.stand("peer", dianemo.Stance{Move: dianemo.Down}))
+		require.False(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, ""), "it stands no more")
+	})
+}
+
+func TestTheLeaderHearsOfWorkThatIsDueLater(t *testing.T) {
+	quietly(t, func(t *testing.T, f *fixture) {
+		later := dianemo.News{Kind: "kind", Priority: 2, Later: true}
+		require.False(t, f.wake(later, ""), "nobody leads")
+		heard := f.listener("leader")
+		_, err := f.Lead(t.Context(), dianemo.Bid{Peer: "leader", Lease: time.Minute})
+		require.NoError(t, err)
+		require.True(t, f.wake(later, ""))
+		require.Equal(t, dianemo.Message{Word: dianemo.Look, Kind: "kind"}, f.receive(heard))
+	})
+}
+
+// News is what some peer must hear of: a lane has work sooner than before.
+func TestEnqueueAndSettleTellWhatIsNew(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ids := f.ids(4)
+		partition := f.Partition(ids[0])
+		now, later := dianemo.News{Kind: "kind", Priority: 2}, dianemo.News{Kind: "kind", Priority: 2, Later: true}
+		delayed := func(id string, by time.Duration) dianemo.Record {
+			r := record(id, lane("kind"))
+			r.Delay = by
+			return r
+		}
+		require.Equal(t, []dianemo.News{later}, f.enqueue(delayed(ids[0], time.Hour)).News)
+		require.Empty(t, f.enqueue(delayed(ids[1], 2*time.Hour)).News, "not sooner")
+		require.Equal(t, []dianemo.News{now}, f.enqueue(record(ids[2], lane("kind"))).News)
+		require.Empty(t, f.enqueue(record(ids[3], lane("kind"))).News, "whoever takes the first sees it")
+		jobs := f.claim(partition, owner, claimLane(lane("kind"))).Jobs
+		require.Len(t, jobs, 2)
+		for i, want := range []dianemo.News{later, now} {
+			s := dianemo.Settlement{ID: jobs[i].ID, Lane: lane("kind"), Epoch: jobs[i].Epoch, Outcome: dianemo.Retry, In: time.Duration(1-i) * time.Hour}
+			reply, err := f.Turn(t.Context(), partition, f.call(owner), []dianemo.Settlement{s}, dianemo.Claim{})
+			require.NoError(t, err)
+			require.Equal(t, []dianemo.News{want}, reply.News)
+		}
+	})
+}
+
+func TestASurveyShowsEachPartition(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		late := lane("late")
+		r := record("late", late)
+		r.RunAt = time.Now().Add(-time.Hour)
+		f.enqueue(r)
+		f.enqueue(record("kind", lane("kind")))
+		surveys, err := f.Survey(t.Context(), nil)
+		require.NoError(t, err)
+		require.Len(t, surveys, f.Partitions())
+		found := map[string]int{}
+		for p, s := range surveys {
+			require.Equal(t, p, s.Partition)
+			require.NoError(t, s.Err)
+			for _, head := range s.Lanes {
+				found[head.Kind] = p
+			}
+		}
+		require.Equal(t, map[string]int{"late": f.Partition("late"), "kind": f.Partition("kind")}, found)
+
+		// A partition that can't be read does not hide the others.
+		require.NoError(t, f.rdb.Set(t.Context(), f.key("kind", "lanes"), "x", 0).Err())
+		surveys, err = f.Survey(t.Context(), nil)
+		if f.Partitions() == 1 {
+			require.Error(t, err)
+			return
+		}
+		require.NoError(t, err)
+		for p, s := range surveys {
+			require.Equal(t, p == f.Partition("kind"), s.Err != nil, "partition %d: %v", p, s.Err)
+		}
+	})
+}
+
+func TestOnePeerAtATimeHoldsALane(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ids := f.ids(2)
+		heavy := lane("kind")
+		name := dianemo.ClaimLane{Lane: heavy, Weight: 8}
+		f.enqueue(record(ids[0], heavy), record(ids[1], heavy))
+		partition := f.Partition(ids[0])
+		ask := func(peer string, room int) dianemo.TurnReply {
+			reply, err := f.Turn(t.Context(), partition, f.call(peer), nil, dianemo.Claim{Limit: 1, Room: roomFor(room), Hold: &heavy,
+				Lanes: []dianemo.ClaimLane{name}, BeatEvery: 5 * time.Second, SilentAfter: 20 * time.Second})
+			require.NoError(t, err)
+			return reply
+		}
+		require.True(t, ask("one", 7).Held)
+		require.False(t, ask("two", 7).Held)
+		require.True(t, ask("one", 7).Held, "renewed")
+		reply := ask("two", 8)
+		require.Len(t, reply.Jobs, 1, "who has room need not hold")
+		require.False(t, reply.Held)
+		reply = ask("one", 8)
+		require.Len(t, reply.Jobs, 1)
+		require.True(t, ask("two", 7).Held, "what it was held for has come")
+		field := "hold:kind:2:-1:0:new"
+		require.NoError(t, f.rdb.HSet(t.Context(), f.key(ids[0], "info"), field, "two|1000").Err())
+		require.True(t, ask("one", 7).Held, "the other's hold has run out")
+	})
+}
