@@ -62,6 +62,11 @@ func run(jobs, rounds int, only string) error {
 		{"pick-up on an idle peer, p50", "µs", func() (float64, error) { return b.pickup(0.50) }},
 		{"pick-up on an idle peer, p99", "µs", func() (float64, error) { return b.pickup(0.99) }},
 		{"start of a future job after its time, p99", "µs", b.future},
+		{"100 jobs/s on 50 idle peers, claims", "per job", b.claimsPerJob},
+		{"100 jobs/s on 50 idle peers, pick-up p99", "µs", b.trickleP99},
+		{"an idle peer, alone, 1 partition", "cmds/s", b.idle(1, 1)},
+		{"an idle peer, alone, 16 partitions", "cmds/s", b.idle(1, 16)},
+		{"an idle peer, one of 10, 16 partitions", "cmds/s", b.idle(10, 16)},
 	}
 	for _, f := range figures {
 		if !match.MatchString(f.name) {
@@ -76,9 +81,17 @@ func run(jobs, rounds int, only string) error {
 			values = append(values, v)
 		}
 		slices.Sort(values)
-		fmt.Printf("%-45s %10.0f %-7s (%.0f … %.0f)\n", f.name, values[len(values)/2], f.unit, values[0], values[len(values)-1])
+		fmt.Printf("%-45s %10s %-7s (%s … %s)\n", f.name, figure(values[len(values)/2]), f.unit, figure(values[0]), figure(values[len(values)-1]))
 	}
 	return nil
+}
+
+// figure prints small values with two decimals.
+func figure(v float64) string {
+	if v < 100 {
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 0, 64)
 }
 
 // A bench has a Redis; each measurement begins with it empty.
