@@ -85,6 +85,16 @@ func (part *partition) report(whole bool, stuckAfter time.Duration) report {
 			rep.held = append(rep.held, held)
 		}
 	}
+	if whole {
+		// What has returned is this peer's until the store has heard of it.
+		part.mu.Lock()
+		for _, done := range [][]finished{part.finished, part.sending} {
+			for _, f := range done {
+				rep.held = append(rep.held, HeldRun{ID: f.run.id, Epoch: f.run.epoch})
+			}
+		}
+		part.mu.Unlock()
+	}
 	return rep
 }
 
@@ -118,7 +128,7 @@ func (part *partition) beat(ctx context.Context, rep report) {
 func (part *partition) count() int {
 	part.mu.Lock()
 	defer part.mu.Unlock()
-	return len(part.held) + len(part.finished)
+	return len(part.held) + len(part.finished) + len(part.sending)
 }
 
 // loseTouch ends the contexts of runs whose policy says so when no beat was

@@ -24,6 +24,7 @@ type partition struct {
 	mu       sync.Mutex
 	held     map[RunRef]*run // claimed and not yet returned
 	finished []finished      // returned and not yet settled
+	sending  []finished      // of these, those in the turn under way
 	news     []string        // kinds of which there was news
 
 	// Only the loop touches these.
@@ -151,9 +152,9 @@ func (part *partition) take() []finished {
 			break
 		}
 	}
-	taken := part.finished[:n:n]
+	part.sending = part.finished[:n:n]
 	part.finished = part.finished[n:]
-	return taken
+	return part.sending
 }
 
 // heard acts on the news in a turn's reply.
@@ -397,6 +398,9 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 
 // settled tells the hooks, once the store has answered.
 func (part *partition) settled(settle []finished, stale []RunRef) {
+	part.mu.Lock()
+	part.sending = nil
+	part.mu.Unlock()
 	for _, f := range settle {
 		s := f.settlement
 		refused := slices.Contains(stale, f.run.ref())
@@ -549,6 +553,7 @@ func (part *partition) putBack(settle []finished) {
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	part.finished = append(settle, part.finished...)
+	part.sending = nil
 }
 
 // unsettled lists the jobs whose runs are not over for the store.
