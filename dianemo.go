@@ -118,7 +118,9 @@ type Peer struct {
 	ran   bool
 
 	partitions []*partition
-	closing    atomic.Bool // claims nothing more
+	closing    atomic.Bool  // claims nothing more
+	draining   atomic.Bool  // claims nothing until it is told to
+	shows      atomic.Int64 // calls to show itself that were asked for
 	term       atomic.Pointer[term]
 	unseen     complaint     // about the peer not showing itself
 	beatSoon   chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
@@ -300,7 +302,7 @@ func (p *Peer) leave(base context.Context) {
 		}
 		p.depose()
 	}
-	if err := p.store.Present(ctx, PeerInfo{ID: p.id}, true); err != nil {
+	if _, err := p.store.Present(ctx, PeerInfo{ID: p.id}, true); err != nil {
 		p.logger.Info("the peer was not taken off the list; it will fall off", "err", err)
 	}
 }
@@ -345,16 +347,25 @@ func (p *Peer) hear(m Message) {
 			part.kick()
 		}
 		if m.Word == "" || m.Word == BeatNow && m.Partition == i {
+			part.told.Store(true)
 			part.beatNow.Store(true)
 		}
 	}
 	if m.Word != Look {
-		select {
-		case p.beatSoon <- struct{}{}:
-		default:
-		}
+		p.beatAtOnce()
 	}
 }
+
+// beatAtOnce has the beats' loop beat what is to be beaten, and show the peer.
+func (p *Peer) beatAtOnce() {
+	select {
+	case p.beatSoon <- struct{}{}:
+	default:
+	}
+}
+
+// refrains reports whether the peer is to claim nothing now.
+func (p *Peer) refrains() bool { return p.closing.Load() || p.draining.Load() }
 
 func (p *Peer) kickAll() {
 	for _, part := range p.partitions {

@@ -11,6 +11,13 @@ type laneView struct {
 	lanes []*laneKnown
 	index map[Lane]*laneKnown
 	round uint64 // of listings begun; what a whole listing did not name is empty
+	// paused are the kinds from which a claim gets nothing, as last heard.
+	paused []string
+}
+
+// rests reports whether a lane's kind is paused.
+func (v *laneView) rests(l *laneKnown) bool {
+	return len(v.paused) > 0 && slices.Contains(v.paused, l.Kind)
 }
 
 type laneKnown struct {
@@ -107,7 +114,7 @@ func (v *laneView) heard(from int, heads []LaneHead, last bool, own func(Lane) (
 func (v *laneView) due(now time.Time) (lanes []*laneKnown, next time.Time) {
 	for _, l := range v.lanes {
 		switch {
-		case l.due.IsZero():
+		case l.due.IsZero() || v.rests(l):
 		case !l.due.After(now):
 			lanes = append(lanes, l)
 		case next.IsZero() || l.due.Before(next):
@@ -144,7 +151,7 @@ func (v *laneView) choose(due []*laneKnown, room, capacity levels) []ClaimLane {
 		return need > 0 && need <= room.fits(l.Priority)
 	}
 	take(due, claimLanes, fits)
-	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return !slices.Contains(due, l) })
+	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return !slices.Contains(due, l) && !v.rests(l) })
 	take(due, claimLanes, func(l *laneKnown) bool { return !fits(l) })
 	slices.SortStableFunc(lanes, func(a, b ClaimLane) int { return a.Priority - b.Priority })
 	return lanes

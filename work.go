@@ -34,6 +34,7 @@ type partition struct {
 	tick  time.Time     // when to look although nothing was heard
 	trip  time.Duration // the quickest turn so far: mostly the network's part
 
+	told    atomic.Bool // a message about runs came since the last claim was sent
 	beaten  atomic.Bool // a beat is under way
 	beatNow atomic.Bool // the next beat names all runs
 	silent  complaint   // about beats that are not answered
@@ -102,7 +103,7 @@ func (part *partition) turns(ctx, base context.Context) {
 			part.putBack(settle)
 			return
 		}
-		part.settled(settle, reply.Stale)
+		part.settled(settle, reply)
 		if reply.Wake {
 			part.look.Store(true)
 			part.peer.wake(part.number)
@@ -138,7 +139,7 @@ func (part *partition) plan() (Claim, levels) {
 	if ticks {
 		part.setTick()
 	}
-	if p.closing.Load() || len(p.kinds) == 0 {
+	if p.refrains() || len(p.kinds) == 0 {
 		p.ledger.leave(&part.place)
 		return Claim{}, levels{}
 	}
@@ -182,6 +183,7 @@ func (part *partition) send(ctx context.Context, settle []finished, claim Claim)
 	for i := range settle {
 		settlements[i] = settle[i].settlement
 	}
+	part.told.Store(false)
 	for attempt := 1; ; attempt++ {
 		begin := time.Now()
 		reply, err := p.store.Turn(ctx, part.number, Call{p.id, part.turn}, settlements, claim)
@@ -230,6 +232,7 @@ func (part *partition) measure(begin time.Time, reply TurnReply, claim Claim) {
 // learn takes in what a claim's reply says of the lanes.
 func (part *partition) learn(claim Claim, reply TurnReply) {
 	part.view.heard(claim.From, reply.Lanes, reply.Next == 0, part.peer.own)
+	part.view.paused = reply.Paused
 	if part.page = reply.Next; part.page != 0 {
 		part.look.Store(true) // the listing goes on
 	}
@@ -239,18 +242,22 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 	capacity := part.peer.ledger.capacity()
 	for _, l := range claim.Lanes {
 		known := part.view.index[l.Lane]
-		if known != nil && !known.due.IsZero() && !known.due.After(reply.Now) && known.need(capacity) <= levels(claim.Room).fits(l.Priority) {
+		if known != nil && !part.view.rests(known) && !known.due.IsZero() && !known.due.After(reply.Now) && known.need(capacity) <= levels(claim.Room).fits(l.Priority) {
 			known.stuck++
 		}
 	}
 }
 
 // settled tells the hooks, once the store has answered.
-func (part *partition) settled(settle []finished, stale []RunRef) {
+func (part *partition) settled(settle []finished, reply TurnReply) {
 	for _, f := range settle {
 		s := f.settlement
-		refused := slices.Contains(stale, f.run.ref())
-		part.peer.hooks.Settle(SettleInfo{ID: s.ID, Kind: f.run.kind, Priority: f.run.priority, Weight: f.run.weight, Epoch: s.Epoch, Outcome: s.Outcome, State: s.Outcome.state(),
+		refused := slices.Contains(reply.Stale, f.run.ref())
+		state := s.Outcome.state()
+		if slices.Contains(reply.Cancelled, f.run.ref()) {
+			state, s.Reason = Cancelled, "cancel"
+		}
+		part.peer.hooks.Settle(SettleInfo{ID: s.ID, Kind: f.run.kind, Priority: f.run.priority, Weight: f.run.weight, Epoch: s.Epoch, Outcome: s.Outcome, State: state,
 			Reason: s.Reason, Error: s.Error, Took: f.took, Stale: refused})
 		if refused {
 			part.peer.logger.Warn("a result was refused: the run was no longer this peer's", "job", s.ID, "kind", f.run.kind, "epoch", s.Epoch)
@@ -283,6 +290,11 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 		p.hooks.Claim(ClaimInfo{r.id, r.kind, r.priority, r.weight, r.attempt, r.epoch, r.due, max(reply.Now.Sub(r.due), 0)})
 		go r.execute(func(s Settlement) { part.finish(r, s) })
 	}
+	if len(runs) > 0 && part.told.Load() {
+		// It may have been about these, when no beat could name them yet.
+		part.beatNow.Store(true)
+		p.beatAtOnce()
+	}
 }
 
 // newRun makes a run of a claimed job, or says why it is not to be started.
@@ -304,7 +316,9 @@ func (part *partition) newRun(job *Claimed, now time.Time) (*run, *Settlement) {
 	switch {
 	case err != nil:
 		return refuse(FailRun, "corrupt", "corrupt: "+trim(err.Error(), maxError))
-	case p.closing.Load() || !ok:
+	case job.Cancelled:
+		return refuse(CancelRun, "cancel", "")
+	case p.refrains() || !ok:
 		return refuse(Unstarted, "", "")
 	}
 	r.spec, r.policy, r.fn = spec, kind.policy, kind.fn
@@ -326,7 +340,7 @@ func (part *partition) finish(r *run, s Settlement) {
 // the tick.
 func (part *partition) sleep(ctx context.Context) {
 	wake := part.tick
-	if !part.peer.closing.Load() {
+	if !part.peer.refrains() {
 		if _, next := part.view.due(time.Now().Add(part.ahead)); !next.IsZero() {
 			if at := next.Add(-part.ahead); at.Before(wake) {
 				wake = at

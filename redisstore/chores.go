@@ -24,7 +24,7 @@ func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, chor
 		for _, l := range lanes {
 			l.Again = true
 			name := laneName(l)
-			keys = append(keys, t.lane(name), t.done(dianemo.Unreachable, l.Kind))
+			keys = append(keys, t.lane(name), t.done(dianemo.Unreachable, l.Kind), t.done(dianemo.Cancelled, l.Kind))
 			args = append(args, laneBase(l), name, laneClass(l))
 		}
 		replies, err := s.eval(ctx, command{s.scripts.reap, keys, append(args, runs...)})

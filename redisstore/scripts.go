@@ -16,9 +16,11 @@ import (
 //go:embed *.lua
 var sources embed.FS
 
-// scripts are the embedded scripts, one for each edge and one for presence.
+// scripts are the embedded scripts: one for each edge, one for presence, and
+// those of an operator's wishes about kinds and peers.
 type scripts struct {
 	enqueue, claim, settle, beat, reap, miss, lead, present *redis.Script
+	cancel, requeue, reschedule, pause, drain               *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only
@@ -42,6 +44,12 @@ func loadScripts(plain bool) scripts {
 		miss:    load("miss", finish),
 		lead:    load("lead", finish),
 		present: load("present", finish),
+
+		cancel:     load("cancel", finish),
+		requeue:    load("requeue", finish),
+		reschedule: load("reschedule", finish),
+		pause:      load("pause", finish),
+		drain:      load("drain", finish),
 	}
 }
 

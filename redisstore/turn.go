@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dianemo/dianemo"
@@ -36,7 +37,7 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 	}
 	if len(settle) > 0 {
 		answer.Wake = number(replies[0][1]) == 1
-		answer.Stale = runRefs(replies[0][2:])
+		answer.Stale, answer.Cancelled = runRefs(list(replies[0][2])), runRefs(list(replies[0][3]))
 	}
 	if claim.Limit > 0 {
 		return answer, claimed(replies[len(replies)-1], claim, &answer)
@@ -52,8 +53,25 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		lane  dianemo.Lane
 	}
 	places := make(map[target]int, 4)
-	args := make([]any, 3, 3+3*4+2*len(settle))
+	args := make([]any, 3, 3+4*4+2*len(settle))
 	targets := make([]int, len(settle))
+	// place declares a target. One that is a lane needs another one, for jobs
+	// that were cancelled while they ran.
+	place := func(where target) int {
+		if n, ok := places[where]; ok {
+			return n
+		}
+		places[where] = len(places) + 1
+		if where.state == dianemo.Scheduled {
+			name := laneName(where.lane)
+			keys = append(keys, t.lane(name))
+			args = append(args, string(where.state), name, laneClass(where.lane), 0)
+		} else {
+			keys = append(keys, t.done(where.state, where.lane.Kind))
+			args = append(args, string(where.state), "", laneClass(where.lane), 0)
+		}
+		return places[where]
+	}
 	for i := range settle {
 		where := target{dianemo.Scheduled, settle[i].Lane}
 		switch settle[i].Outcome {
@@ -61,22 +79,16 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 			where.state = dianemo.Succeeded
 		case dianemo.FailRun:
 			where.state = dianemo.Failed
+		case dianemo.CancelRun:
+			where.state = dianemo.Cancelled
 		case dianemo.Unstarted:
 		default:
 			where.lane.Again = true
 		}
-		if _, ok := places[where]; !ok {
-			places[where] = len(places) + 1
-			name := ""
-			if where.state == dianemo.Scheduled {
-				name = laneName(where.lane)
-				keys = append(keys, t.lane(name))
-			} else {
-				keys = append(keys, t.done(where.state, where.lane.Kind))
-			}
-			args = append(args, string(where.state), name, laneClass(where.lane))
+		targets[i] = place(where)
+		if where.state == dianemo.Scheduled {
+			args[2+4*targets[i]] = place(target{dianemo.Cancelled, dianemo.Lane{Kind: where.lane.Kind, Priority: where.lane.Priority}})
 		}
-		targets[i] = places[where]
 	}
 	args[0], args[1], args[2] = call.Number, call.Caller, len(places)
 	// Most jobs succeeded without a result: their ids are all that is said of
@@ -134,7 +146,7 @@ func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
 
 // claimed reads a claim's reply.
 func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error {
-	if len(reply) != 5 {
+	if len(reply) != 6 {
 		return fmt.Errorf("redisstore: claim answered %d values", len(reply))
 	}
 	answer.Now = time.UnixMicro(number(reply[1]))
@@ -168,6 +180,7 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 	if len(lanes) == 2*lanesPage {
 		answer.Next = claim.From + lanesPage
 	}
+	answer.Paused = strings.Fields(text(reply[5]))
 	return nil
 }
 
@@ -192,7 +205,10 @@ func begun(id, spec, record string, lane dianemo.ClaimLane, claim dianemo.Claim,
 		}
 		job.Epoch, job.Due, job.Weight = m.epoch, time.UnixMilli(m.due), cmp.Or(m.weight, job.Weight)
 		job.Fails, job.Reruns, job.Runs = m.fails, m.reruns, m.runs
-		if m.reason != "" {
+		switch m.reason {
+		case "cancel":
+			job.Cancelled = true // since the claim that is answered again
+		case "corrupt":
 			job.Corrupt = "its record could not be read"
 		}
 	}
