@@ -113,7 +113,7 @@ func (part *partition) beat(ctx context.Context, rep report) {
 	if ctx.Err() == nil {
 		part.silent.about(p.logger, err, "a beat was not answered", "partition", part.number)
 	}
-	lost := part.lost(reply.Lost)
+	lost, cancelled := part.lost(reply.Lost), part.cancelled(reply.Cancelled)
 	if err == nil {
 		part.sure.Store(begin.UnixNano())
 		if part.count() < reply.Held {
@@ -121,7 +121,24 @@ func (part *partition) beat(ctx context.Context, rep report) {
 			part.kick()
 		}
 	}
-	p.hooks.Beat(BeatInfo{part.number, len(rep.held), lost, rep.stuck, time.Since(begin), err})
+	p.hooks.Beat(BeatInfo{Partition: part.number, Runs: len(rep.held), Lost: lost, Cancelled: cancelled, Stuck: rep.stuck, Took: time.Since(begin), Err: err})
+}
+
+// cancelled ends the contexts of runs whose jobs someone has cancelled, and
+// returns those that are new.
+func (part *partition) cancelled(refs []RunRef) []string {
+	var ids []string
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	for _, ref := range refs {
+		if r := part.held[ref]; r != nil && !r.called {
+			r.called = true
+			r.cancel(ErrCancelled)
+			ids = append(ids, ref.ID)
+			part.peer.logger.Info("a running job was cancelled", "job", ref.ID, "epoch", ref.Epoch)
+		}
+	}
+	return ids
 }
 
 // count is how many runs this peer has here, settled or not.
@@ -181,14 +198,30 @@ func (part *partition) unreported(rep report) {
 	}
 }
 
-// present shows the peer to readers.
+// present shows the peer to readers, and learns whether it is drained. One call
+// is under way at a time, so that the last answer heard is the last given; what
+// is asked for meanwhile is one more.
 func (p *Peer) present(ctx context.Context, fail func(error)) {
+	asked := p.shows.Add(1)
+	if asked > 1 {
+		return
+	}
+	for ctx.Err() == nil {
+		p.show(ctx, fail)
+		if p.shows.CompareAndSwap(asked, 0) {
+			return
+		}
+		asked = p.shows.Load()
+	}
+}
+
+func (p *Peer) show(ctx context.Context, fail func(error)) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	info := PeerInfo{ID: p.id, Host: host, PID: os.Getpid(), Version: Version, Started: p.started, Tokens: p.config.Tokens,
-		Reserve: p.config.Reserve, Running: p.ledger.inUse(), Closing: p.closing.Load(), SilentAfter: p.config.SilentAfter}
+		Reserve: p.config.Reserve, Running: p.ledger.inUse(), Closing: p.closing.Load(), Draining: p.draining.Load(), SilentAfter: p.config.SilentAfter}
 	for name := range p.kinds {
 		info.Kinds = append(info.Kinds, name)
 	}
@@ -201,11 +234,23 @@ func (p *Peer) present(ctx context.Context, fail func(error)) {
 		}
 		r.mu.Unlock()
 	}
-	err = p.store.Present(ctx, info, false)
+	drained, err := p.store.Present(ctx, info, false)
 	if ctx.Err() == nil {
 		p.unseen.about(p.logger, err, "the peer could not show itself")
 	}
 	if errors.Is(err, ErrLayout) {
 		fail(err)
+	}
+	if err == nil && p.draining.Swap(drained) != drained {
+		if drained {
+			p.logger.Info("drained: this peer claims nothing more until it is told to")
+		} else {
+			p.logger.Info("no longer drained: this peer claims again")
+		}
+		for _, part := range p.partitions {
+			part.look.Store(true)
+			part.kick()
+		}
+		p.beatAtOnce() // to show it
 	}
 }

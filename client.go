@@ -17,7 +17,7 @@ import (
 
 // ClientConfig is a client's settings. The zero value works.
 type ClientConfig struct {
-	Hooks  *Hooks       // only Enqueue is called
+	Hooks  *Hooks       // only Enqueue, Cancel, Requeue and Reschedule are called
 	Logger *slog.Logger // default slog.Default()
 }
 
@@ -146,7 +146,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 //
 //   - [FieldError]: a request is wrong. Nothing was written.
 //   - [BatchError]: it has an error for each job that was not accepted, most
-//     often an [ExistsError]. All others were.
+//     often an [ExistsError]. All others were. The id of a job whose unique key
+//     was taken is that of the job that has it.
 //   - In a BatchError too: the context's error, alone if it ended before a job
 //     was sent, with [ErrUnconfirmed] and what went wrong if after; [ErrStoreFull];
 //     [ErrClosed].
@@ -179,8 +180,11 @@ func (c *Client) EnqueueMany(ctx context.Context, requests ...Request) ([]string
 		reply := c.await(ctx, p)
 		for i, place := range p.places {
 			errs[place] = reply.err
-			if reply.err == nil && reply.existing[i] != "" {
-				errs[place] = &ExistsError{ids[place], reply.existing[i]}
+			if reply.err == nil {
+				errs[place] = reply.answers[i]
+			}
+			if taken, ok := errs[place].(*ExistsError); ok {
+				ids[place] = taken.ID
 			}
 			failed = failed || errs[place] != nil
 		}
@@ -217,13 +221,16 @@ func (q *Request) record() (Record, error) {
 	if size > MaxPayload {
 		return Record{}, &FieldError{"args and headers", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes at most", MaxPayload)}
 	}
-	r := Record{ID: o.ID, Lane: spec.Lane(), RunAt: o.RunAt, Delay: o.Delay, Weight: o.Weight, Reruns: o.Reruns, Spec: EncodeSpec(&spec)}
+	r := Record{ID: o.ID, Lane: spec.Lane(), RunAt: o.RunAt, Delay: o.Delay, Weight: o.Weight, Reruns: o.Reruns, Unique: o.Unique, Spec: EncodeSpec(&spec)}
 	if r.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {
 			return Record{}, fmt.Errorf("dianemo: make an id: %w", err)
 		}
 		r.ID = id.String()
+		if o.Unique.Key != "" {
+			r.ID = o.Unique.route(spec.Kind) + "@" + r.ID
+		}
 	}
 	return r, nil
 }
@@ -239,8 +246,8 @@ type parcel struct {
 }
 
 type parcelReply struct {
-	existing []State
-	err      error
+	answers []error // one for each record
+	err     error   // in place of answers
 }
 
 func (c *Client) pack(records []Record) []*parcel {
@@ -349,8 +356,8 @@ func (c *Client) send(box *outbox) {
 	}
 }
 
-// deliver makes one call, again and again until it is answered or nobody waits
-// for it any more, and hands out the answer.
+// deliver sends parcels together and hands out the answers. Records whose slot
+// changed hands meanwhile are sent again.
 func (c *Client) deliver(box *outbox, batch []*parcel) {
 	records := batch[0].records
 	if len(batch) > 1 {
@@ -359,9 +366,57 @@ func (c *Client) deliver(box *outbox, batch []*parcel) {
 			records = append(records, p.records...)
 		}
 	}
-	box.number++
-	var reply EnqueueReply
+	answers := make([]error, len(records))
+	places := make([]int, len(records)) // of the records that have no answer yet
+	for i := range places {
+		places[i] = i
+	}
 	var err error
+	for try := 1; ; try++ {
+		var reply EnqueueReply
+		if reply, err = c.transmit(box, batch, records); err != nil {
+			break
+		}
+		for i, place := range places {
+			if reply.Existing[i] == "" {
+				continue
+			}
+			taken := &ExistsError{ID: records[i].ID, State: reply.Existing[i]}
+			if id, ok := reply.Holders[i]; ok {
+				taken.ID, taken.Key = id, records[i].Unique.Key
+			}
+			answers[place] = taken
+		}
+		c.wake(box.partition, "", reply.News...)
+		if len(reply.Moved) == 0 {
+			places = nil
+			break
+		}
+		left, leftPlaces := make([]Record, len(reply.Moved)), make([]int, len(reply.Moved))
+		for i, at := range reply.Moved {
+			left[i], leftPlaces[i] = records[at], places[at]
+		}
+		if records, places = left, leftPlaces; try == maxMoves {
+			err = ErrMoved
+			break
+		}
+	}
+	for _, place := range places {
+		answers[place] = err
+	}
+	for _, p := range batch {
+		p.reply <- parcelReply{answers: answers[:len(p.records)]}
+		answers = answers[len(p.records):]
+	}
+}
+
+// maxMoves is how often a change is tried whose job has moved each time.
+const maxMoves = 20
+
+// transmit makes one call, with a number of its own, until it is answered or
+// nobody waits for it any more.
+func (c *Client) transmit(box *outbox, batch []*parcel, records []Record) (reply EnqueueReply, err error) {
+	box.number++
 	for attempt := 1; ; attempt++ {
 		reply, err = c.store.Enqueue(c.ctx, box.partition, Call{c.id, box.number}, records)
 		box.unheard.about(c.logger, err, "an enqueue is not answered; trying again", "partition", box.partition)
@@ -376,18 +431,7 @@ func (c *Client) deliver(box *outbox, batch []*parcel) {
 	box.mu.Lock()
 	box.failed = nil
 	box.mu.Unlock()
-	rest := reply.Existing
-	for _, p := range batch {
-		if err != nil {
-			p.reply <- parcelReply{err: err}
-			continue
-		}
-		p.reply <- parcelReply{existing: rest[:len(p.records)]}
-		rest = rest[len(p.records):]
-	}
-	if err == nil {
-		c.wake(box.partition, "", reply.News...)
-	}
+	return reply, err
 }
 
 // wake tells the fleet that there is work: best effort, after the write, and

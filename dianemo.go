@@ -128,7 +128,9 @@ type Peer struct {
 	ran   bool
 
 	partitions []*partition
-	closing    atomic.Bool // claims nothing more
+	closing    atomic.Bool  // claims nothing more
+	draining   atomic.Bool  // claims nothing until it is told to
+	shows      atomic.Int64 // calls to show itself that were asked for
 	standing   standing
 	term       atomic.Pointer[term]
 	unseen     complaint     // about the peer not showing itself
@@ -319,7 +321,7 @@ func (p *Peer) leave(base context.Context) {
 			p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
 		}
 	}
-	if err := p.store.Present(ctx, PeerInfo{ID: p.id}, true); err != nil {
+	if _, err := p.store.Present(ctx, PeerInfo{ID: p.id}, true); err != nil {
 		p.logger.Info("the peer was not taken off the list; it will fall off", "err", err)
 	}
 }
@@ -359,10 +361,12 @@ func (p *Peer) listen(ctx context.Context) {
 // hear acts on one message.
 func (p *Peer) hear(m Message) {
 	for i, part := range p.partitions {
-		if m.Word == "" || m.Word == Look && m.Partition == i {
+		here := m.Partition == i || m.Partition == Everywhere
+		if m.Word == "" || m.Word == Look && here {
 			part.lookFor(m.Kind)
 		}
-		if m.Word == "" || m.Word == BeatNow && m.Partition == i {
+		if m.Word == "" || m.Word == BeatNow && here {
+			part.told.Store(true)
 			part.beatNow.Store(true)
 		}
 	}
@@ -370,7 +374,7 @@ func (p *Peer) hear(m Message) {
 		p.restand() // who was told to look stands no more
 	}
 	if m.Word == "" || m.Word == BeatNow || m.Word == ShowNow {
-		signal(p.beatSoon)
+		p.beatAtOnce()
 	}
 	if m.Word == BidNow {
 		signal(p.bid)
@@ -384,6 +388,17 @@ func signal(c chan<- struct{}) {
 	default:
 	}
 }
+
+// beatAtOnce has the beats' loop beat what is to be beaten, and show the peer.
+func (p *Peer) beatAtOnce() {
+	select {
+	case p.beatSoon <- struct{}{}:
+	default:
+	}
+}
+
+// refrains reports whether the peer is to claim nothing now.
+func (p *Peer) refrains() bool { return p.closing.Load() || p.draining.Load() }
 
 func (p *Peer) kickAll() {
 	for _, part := range p.partitions {

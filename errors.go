@@ -30,6 +30,14 @@ var (
 	ErrClosed = errors.New("dianemo: closed")
 	// ErrRunTwice: Run was called a second time; a peer runs once.
 	ErrRunTwice = errors.New("dianemo: this peer's Run was called before")
+	// ErrState: the job's state does not allow what was asked for; see
+	// [StateError].
+	ErrState = errors.New("dianemo: the job's state does not allow it")
+	// ErrNoPeer: no peer of this id has shown itself in the last day.
+	ErrNoPeer = errors.New("dianemo: no such peer")
+	// ErrMoved: each time that the job was to be changed, others had moved it
+	// meanwhile. Nothing was done; the same call may be made again.
+	ErrMoved = errors.New("dianemo: the job moved, again and again")
 )
 
 // Causes with which a handler's context ends; read them with context.Cause.
@@ -40,6 +48,10 @@ var (
 	// silent for too long. Another run may have begun, and whatever this one
 	// returns is refused.
 	ErrLost = errors.New("dianemo: the run's lease was lost")
+	// ErrCancelled: someone has cancelled the job. What the handler returns still
+	// counts: nil is success and [Fail] is failure; anything else ends the job
+	// cancelled, and it is not started again.
+	ErrCancelled = errors.New("dianemo: the job was cancelled")
 	// ErrShutdown: the peer is shutting down and the time it gives its jobs to
 	// finish is over.
 	ErrShutdown = errors.New("dianemo: the peer is shutting down")
@@ -66,25 +78,45 @@ func (e *FieldError) Error() string {
 
 func (e *FieldError) Unwrap() error { return ErrInvalid }
 
-// An ExistsError is the answer to an enqueue under an id that is taken. It
-// unwraps to [ErrExists].
+// An ExistsError is the answer to an enqueue under an id or a unique key that is
+// taken, and to a requeue under such a key. It unwraps to [ErrExists].
 type ExistsError struct {
-	ID string
+	ID string // of the job that is there
 	// State is the existing job's state. Scheduled here stands for any job that
 	// waits in its lane, due or not.
 	State State
+	Key   string // the unique key that it holds; "" if the id was taken
 }
 
 func (e *ExistsError) Error() string {
+	if e.Key != "" {
+		return fmt.Sprintf("dianemo: job %q holds the unique key %q and is %s", e.ID, e.Key, e.State)
+	}
 	return fmt.Sprintf("dianemo: job %q exists and is %s", e.ID, e.State)
 }
 
 func (e *ExistsError) Unwrap() error { return ErrExists }
 
-// A BatchError says which requests of one EnqueueMany were not accepted. The
-// others were.
+// A StateError is the answer to a wish that a job's state does not allow, such
+// as to requeue one that runs. Nothing was done. It unwraps to [ErrState].
+type StateError struct {
+	ID string
+	// State is what the job is in. Scheduled here stands for any job that waits in
+	// its lane, due or not.
+	State State
+	Edge  Edge
+}
+
+func (e *StateError) Error() string {
+	return fmt.Sprintf("dianemo: job %q is %s, which %s does not allow", e.ID, e.State, e.Edge)
+}
+
+func (e *StateError) Unwrap() error { return ErrState }
+
+// A BatchError says which requests of one EnqueueMany, or which ids of one
+// Cancel or Requeue, were not accepted. The others were.
 type BatchError struct {
-	Errs []error // one per request, in order; nil where it was accepted
+	Errs []error // one per request or id, in order; nil where it was accepted
 }
 
 func (e *BatchError) Error() string {
@@ -145,6 +177,7 @@ func (e *StuckError) Error() string {
 // Limits of names, weights and sizes.
 const (
 	MaxName    = 128       // bytes of a kind, an id or a namespace
+	MaxKey     = 256       // bytes of a unique key
 	MaxWeight  = 1 << 20   // tokens of one job, and of one peer
 	MaxPayload = 256 << 10 // bytes of a job's encoded arguments, and of its result
 	MaxErrors  = 10        // attempts whose errors are kept
@@ -155,14 +188,16 @@ const (
 // CheckName reports, as a [FieldError], whether name may be a kind, an id or a
 // namespace: 1 to 128 of the ASCII letters, digits and . _ - / @ +, so that
 // braces, colons and control characters never reach a key.
-func CheckName(field, name string) error {
-	ok := len(name) >= 1 && len(name) <= MaxName
+func CheckName(field, name string) error { return checkName(field, name, MaxName) }
+
+func checkName(field, name string, most int) error {
+	ok := len(name) >= 1 && len(name) <= most
 	for i := 0; ok && i < len(name); i++ {
 		c := name[i]
 		ok = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-/@+", c) >= 0
 	}
 	if !ok {
-		return &FieldError{field, name, "1 to 128 letters, digits and . _ - / @ +"}
+		return &FieldError{field, name, fmt.Sprintf("1 to %d letters, digits and . _ - / @ +", most)}
 	}
 	return nil
 }

@@ -14,6 +14,10 @@ type Hooks struct {
 	Reap    func(ReapInfo)    // for each job, on the leader
 	Miss    func(MissInfo)    // for each job, on whoever found it
 	Lead    func(LeadInfo)    // when this peer takes or loses the lease
+
+	// For each job of a Cancel, Requeue or Reschedule that was answered, on whoever
+	// called it. A job that an enqueue replaced is told to none.
+	Cancel, Requeue, Reschedule func(WishInfo)
 }
 
 // EnqueueInfo: Err is nil, an ExistsError, or what kept the call from being
@@ -42,7 +46,7 @@ type SettleInfo struct {
 	Weight   int
 	Epoch    int64
 	Outcome  Outcome
-	State    State // that the job is in now, unless Stale: Succeeded, Failed, or Scheduled again
+	State    State // that the job is in now, unless Stale: Succeeded, Failed, Cancelled, or Scheduled again
 	Reason   string
 	Error    string
 	Took     time.Duration // from start to return
@@ -54,6 +58,7 @@ type BeatInfo struct {
 	Partition int
 	Runs      int      // held by this peer
 	Lost      []string // ids of jobs whose runs are newly found not to be this peer's
+	Cancelled []string // ids of jobs newly found to be cancelled
 	Stuck     []string // ids of jobs newly found to ignore the end of their context
 	Took      time.Duration
 	Err       error
@@ -65,6 +70,15 @@ type ReapInfo struct {
 	Priority int
 	Peer     string
 	State    State // Scheduled again, or Unreachable
+}
+
+// WishInfo is what became of an operator's wish about one job. Kind is "" and
+// Priority 0 where there is no such job.
+type WishInfo struct {
+	ID, Kind string
+	Priority int
+	State    State // that the job is in now
+	Err      error // nil, ErrNotFound, a StateError, an ExistsError, ErrMoved
 }
 
 // MissInfo is a job that was not started within its grace.
@@ -93,6 +107,9 @@ func (h *Hooks) filled() Hooks {
 	fill(&f.Reap)
 	fill(&f.Miss)
 	fill(&f.Lead)
+	fill(&f.Cancel)
+	fill(&f.Requeue)
+	fill(&f.Reschedule)
 	return f
 }
 

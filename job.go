@@ -21,7 +21,7 @@ const (
 	Queued State = "queued"
 	// Retrying is a scheduled job that has been run, due or not.
 	Retrying State = "retrying"
-	// Running: claimed by a peer under an epoch. Moved on by settle, reap or cancel.
+	// Running: claimed by a peer under an epoch. Moved on by settle or reap; cancel marks it.
 	Running State = "running"
 
 	Succeeded   State = "succeeded"   // the handler returned nil
@@ -47,33 +47,37 @@ func (s State) Finished() bool {
 type Edge string
 
 const (
-	EdgeEnqueue Edge = "enqueue"
-	EdgeClaim   Edge = "claim"
-	EdgeSettle  Edge = "settle"
-	EdgeRelease Edge = "release"
-	EdgeBeat    Edge = "beat"
-	EdgeReap    Edge = "reap"
-	EdgeMiss    Edge = "miss"
-	EdgeCancel  Edge = "cancel"
-	EdgeRequeue Edge = "requeue"
-	EdgeFire    Edge = "fire"
-	EdgeLead    Edge = "lead"
+	EdgeEnqueue    Edge = "enqueue"
+	EdgeClaim      Edge = "claim"
+	EdgeSettle     Edge = "settle"
+	EdgeRelease    Edge = "release"
+	EdgeBeat       Edge = "beat"
+	EdgeReap       Edge = "reap"
+	EdgeMiss       Edge = "miss"
+	EdgeCancel     Edge = "cancel"
+	EdgeRequeue    Edge = "requeue"
+	EdgeReschedule Edge = "reschedule"
+	EdgeFire       Edge = "fire"
+	EdgeLead       Edge = "lead"
 )
 
 // Edges is the state table: for each stored state, the states to which an edge
 // may take a job. A pair that is missing here is refused by the scripts. Beat,
 // fire and lead move no existing job.
 //
-// Not built yet: release, cancel, requeue.
+// Not built yet: release.
 var Edges = map[State]map[Edge][]State{
 	"": {EdgeEnqueue: {Scheduled, Blocked}},
 
-	Blocked: {EdgeRelease: {Scheduled, Skipped}, EdgeCancel: {Cancelled}, EdgeMiss: {Missed}},
-	Scheduled: {EdgeClaim: {Running, Missed, Failed}, EdgeCancel: {Cancelled},
+	// An enqueue may replace the job that holds its unique slot, if that has not
+	// been started.
+	Blocked: {EdgeRelease: {Scheduled, Skipped}, EdgeCancel: {Cancelled}, EdgeMiss: {Missed}, EdgeEnqueue: {Cancelled}},
+	Scheduled: {EdgeClaim: {Running, Missed, Failed}, EdgeCancel: {Cancelled}, EdgeReschedule: {Scheduled}, EdgeEnqueue: {Cancelled},
 		// A job that has been run and is not picked up within its grace ends failed:
 		// missed means never started.
 		EdgeMiss: {Missed, Failed}},
-	Running: {EdgeSettle: {Succeeded, Failed, Scheduled}, EdgeReap: {Scheduled, Unreachable},
+	// A cancelled job goes on until its handler has returned.
+	Running: {EdgeSettle: {Succeeded, Failed, Scheduled, Cancelled}, EdgeReap: {Scheduled, Unreachable, Cancelled},
 		EdgeCancel: {Running}},
 
 	Succeeded:   {EdgeRequeue: {Scheduled}},
@@ -142,8 +146,12 @@ type JobInfo struct {
 	Runs       int       // starts in all
 	Peer       string    // of the last run
 	Epoch      int64     // of the last run; 0 if it never ran
+	// UniqueKey is that of its Options; "" for none.
+	UniqueKey string
 	// Reason is one word on why the job ended or waits again: error, timeout,
-	// panic, grace, silent, lost, shutdown, corrupt. Empty where the state says it all.
+	// panic, grace, silent, lost, shutdown, corrupt, cancel, replaced, requeue.
+	// Empty where the state says it all. A running job with reason cancel is
+	// cancelled, and its handler has not returned yet.
 	Reason   string
 	Errors   []RunError // of the last MaxErrors attempts, oldest first
 	Progress Progress

@@ -105,6 +105,10 @@ type Options struct {
 	Retries int
 	Reruns  int
 
+	// Unique refuses the job while another one of its kind has the same key, or
+	// replaces that one; see [Unique]. It makes an id of its own: ID must be empty.
+	Unique Unique
+
 	// Headers travel with the job to its handler, for example a trace context.
 	// They count towards MaxPayload.
 	Headers map[string]string
@@ -116,16 +120,11 @@ func (o Options) check() error {
 			return err
 		}
 	}
-	if o.Delay < 0 || o.Delay > MaxSpan {
-		return &FieldError{"Options.Delay", o.Delay, "a positive duration of at most 100 years, or 0"}
-	}
-	if o.Delay > 0 && !o.RunAt.IsZero() {
-		return &FieldError{"Options.Delay", o.Delay, "0 where RunAt is set"}
-	}
-	if !o.RunAt.IsZero() && (o.RunAt.Before(time.Unix(0, 0)) || o.RunAt.Year() > 9999) {
-		return &FieldError{"Options.RunAt", o.RunAt, "years 1970 to 9999"}
+	if err := o.Unique.check(o.ID); err != nil {
+		return err
 	}
 	return firstError(
+		checkDue("Options", o.RunAt, o.Delay),
 		checkCount("Options.Priority", o.Priority, 1, 9, false),
 		checkCount("Options.Weight", o.Weight, 1, MaxWeight, false),
 		checkSpan("Options.Grace", o.Grace),
@@ -133,6 +132,20 @@ func (o Options) check() error {
 		checkCount("Options.Retries", o.Retries, 1, maxRuns, true),
 		checkCount("Options.Reruns", o.Reruns, 1, maxRuns, true),
 	)
+}
+
+// checkDue checks the two fields of a struct that say when a job is due.
+func checkDue(in string, runAt time.Time, delay time.Duration) error {
+	if delay < 0 || delay > MaxSpan {
+		return &FieldError{in + ".Delay", delay, "a positive duration of at most 100 years, or 0"}
+	}
+	if delay > 0 && !runAt.IsZero() {
+		return &FieldError{in + ".Delay", delay, "0 where RunAt is set"}
+	}
+	if !runAt.IsZero() && (runAt.Before(time.Unix(0, 0)) || runAt.Year() > 9999) {
+		return &FieldError{in + ".RunAt", runAt, "years 1970 to 9999"}
+	}
+	return nil
 }
 
 func firstError(errs ...error) error {

@@ -12,6 +12,13 @@ type laneView struct {
 	index map[Lane]*laneKnown
 	all   bool   // foreign kinds too: who leads keeps the time for all
 	round uint64 // of listings begun; what a whole listing did not name is empty
+	// paused are the kinds from which a claim gets nothing, as last heard.
+	paused []string
+}
+
+// rests reports whether a lane's kind is paused.
+func (v *laneView) rests(l *laneKnown) bool {
+	return len(v.paused) > 0 && slices.Contains(v.paused, l.Kind)
 }
 
 type laneKnown struct {
@@ -124,7 +131,7 @@ func (v *laneView) heard(from int, heads []LaneHead, last bool, own func(Lane) (
 func (v *laneView) due(now time.Time) (lanes, foreign []*laneKnown, next time.Time) {
 	for _, l := range v.lanes {
 		switch {
-		case l.due.IsZero():
+		case l.due.IsZero() || v.rests(l):
 		case !l.due.After(now) && l.foreign:
 			foreign = append(foreign, l)
 		case !l.due.After(now):
@@ -165,8 +172,9 @@ func (v *laneView) choose(due []*laneKnown, room, capacity levels, kinds []strin
 		return need > 0 && need <= room.fits(l.Priority)
 	}
 	take(due, claimLanes, fits)
-	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return slices.Contains(kinds, l.Kind) && !slices.Contains(due, l) })
-	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return !slices.Contains(kinds, l.Kind) && !slices.Contains(due, l) })
+	fresh := func(l *laneKnown) bool { return !slices.Contains(due, l) && !v.rests(l) }
+	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return slices.Contains(kinds, l.Kind) && fresh(l) })
+	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return !slices.Contains(kinds, l.Kind) && fresh(l) })
 	take(due, claimLanes, func(l *laneKnown) bool { return !fits(l) })
 	slices.SortStableFunc(lanes, func(a, b ClaimLane) int { return a.Priority - b.Priority })
 	return lanes

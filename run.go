@@ -37,6 +37,7 @@ type run struct {
 	result   []byte
 	ended    time.Time // when a beat first found its context ended
 	lost     bool      // a beat has found it lost; guarded by the partition's mu
+	called   bool      // a beat has found it cancelled; the same
 }
 
 func (r *run) ref() RunRef { return RunRef{r.id, r.epoch} }
@@ -117,6 +118,11 @@ func (r *run) settlement(err, cause error, reason string) Settlement {
 	reruns := max(inherit(r.spec.Reruns, r.policy.Reruns, level.Reruns), 0)
 	var said *outcome
 	switch {
+	case errors.Is(cause, ErrCancelled) && !(errors.As(err, &said) && said.verdict == verdictFail):
+		s.Outcome, s.Reason = CancelRun, "cancel"
+		if said != nil && said.verdict == verdictSnooze {
+			return s
+		}
 	case errors.As(err, &said) && said.verdict == verdictSnooze:
 		s.Outcome, s.In, s.Reason = Postpone, said.in, "snooze"
 		return s

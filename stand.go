@@ -34,7 +34,7 @@ func (p *Peer) stance(looks bool) Stance {
 		return Stance{}
 	}
 	level := 0
-	if !p.closing.Load() && s.lightest > 0 {
+	if !p.refrains() && s.lightest > 0 {
 		need := s.lightest
 		if looks {
 			need *= 2 // one for what it may find

@@ -45,16 +45,34 @@ type Store interface {
 	// Miss ends jobs whose grace is over and that nobody claims, at most
 	// chore.Limit of them. ErrDeposed as with Reap.
 	Miss(ctx context.Context, partition int, call Call, chore Chore) (MissReply, error)
+	// Cancel ends jobs that wait, and marks those that run: their peers learn it at
+	// their next beats, and nothing starts them again. Of an ended job: a
+	// StateError, unless it was cancelled.
+	Cancel(ctx context.Context, partition int, call Call, ids []string) (WishReply, error)
+	// Requeue makes ended jobs wait again, due now. A StateError for a job that
+	// has not ended, an ExistsError if another holds its unique slot.
+	Requeue(ctx context.Context, partition int, call Call, ids []string) (WishReply, error)
+	// Reschedule changes when jobs that wait are due, or their priority. A
+	// StateError for others. These three take at most MaxCallJobs ids, each once.
+	Reschedule(ctx context.Context, partition int, call Call, ids []string, change Change) (WishReply, error)
+	// Pause has claims in one partition pass over a kind's jobs, or no longer.
+	Pause(ctx context.Context, partition int, kind string, on bool) error
+	// Paused lists the kinds that are paused in any partition.
+	Paused(ctx context.Context) ([]string, error)
+	// Drain asks a peer to claim nothing more, or to claim again: it learns so from
+	// Present. ErrNoPeer if no peer of this id has shown itself in the last day.
+	Drain(ctx context.Context, peer string, on bool) error
 	// Lead takes, renews or gives up the lease for the fleet's chores.
 	Lead(ctx context.Context, bid Bid) (Lease, error)
 
 	// Present shows the peer to readers, or takes it off the list, and checks
-	// the layout anew (ErrLayout).
-	Present(ctx context.Context, peer PeerInfo, gone bool) error
+	// the layout anew (ErrLayout). It returns whether the peer is to be drained.
+	Present(ctx context.Context, peer PeerInfo, gone bool) (drained bool, err error)
 	// Wake tells the least loaded of the idle peers that handle the kind, and have
-	// tokens for its priority, to look into the partition, or, for work that is due later, the leader. Not the peer
-	// except. Where there is nobody, the next peer that stands idle hears of it. It
-	// reports whether somebody was told.
+	// tokens for its priority, to look into the partition; or, for work that is due
+	// later, the leader. It does not tell the peer except. Where there is nobody,
+	// the next peer that stands idle hears of it. It reports whether somebody was
+	// told.
 	Wake(ctx context.Context, partition int, news News, except string) (bool, error)
 	// Tell sends a message to one peer, or to all if peer is "". Best effort: what
 	// it says stands in the store as well, and who did not hear it sees it at the
@@ -103,9 +121,12 @@ const ErrSuperseded = storeError("dianemo: a later call of this caller was here"
 // costs time and nothing else. The zero Message says that some were missed.
 type Message struct {
 	Word      Word
-	Partition int    // for Look and BeatNow
+	Partition int    // for Look and BeatNow; may be Everywhere
 	Kind      string // for Look: of the work, or ""
 }
+
+// Everywhere stands for all partitions.
+const Everywhere = -1
 
 // A Word says what a Message is about.
 type Word string
@@ -142,6 +163,9 @@ type Record struct {
 	Weight int           // the exact override, or 0
 	Reruns int           // the override (None for zero), or 0
 	Spec   []byte        // the encoded job; see EncodeSpec
+	// Unique is the zero value for most; else the slot that it takes, one of its
+	// kind's. The ids of all jobs with this key must have the same partition.
+	Unique Unique
 }
 
 // EnqueueReply has one answer for each record.
@@ -149,7 +173,13 @@ type EnqueueReply struct {
 	// Existing has the state of the job that was there already, or "" where the
 	// record was accepted.
 	Existing []State
-	News     []News
+	// Holders has, by their places, the records that were refused for their
+	// unique slots, and the ids of the jobs that hold them. Nil where there is none.
+	Holders map[int]string
+	// Moved are the places of records for which nothing was done, because who
+	// holds their slot changed meanwhile: to be enqueued again, by a new call.
+	Moved []int
+	News  []News
 }
 
 // News: a lane has work of this kind and priority sooner than before.
@@ -157,6 +187,21 @@ type News struct {
 	Kind     string
 	Priority int
 	Later    bool // not due yet
+}
+
+// WishReply has one answer for each id of a Cancel, Requeue or Reschedule.
+type WishReply struct {
+	Jobs []Wished
+	News []News
+}
+
+// Wished is what became of one job. Err is nil if it was done, or had been
+// before, and ErrMoved if the job moved meanwhile: nothing was done, and a new
+// call may be made.
+type Wished struct {
+	Moved
+	Peer string // Cancel: who runs it
+	Err  error
 }
 
 // An Outcome is how a run ended.
@@ -168,6 +213,9 @@ const (
 	Retry    Outcome = "retry"    // failed, to be tried again
 	Postpone Outcome = "snooze"   // to be started again, no attempt lost
 	GiveBack Outcome = "giveback" // not finished, no attempt lost
+	// CancelRun ends the job cancelled. Where someone has cancelled the job, so do
+	// the three before this one and the one after.
+	CancelRun Outcome = "cancel"
 	// Unstarted gives back what was claimed and never handed to a handler: the
 	// job is as it was before the claim.
 	Unstarted Outcome = "unstarted"
@@ -180,6 +228,8 @@ func (o Outcome) state() State {
 		return Succeeded
 	case FailRun:
 		return Failed
+	case CancelRun:
+		return Cancelled
 	}
 	return Scheduled
 }
@@ -247,7 +297,10 @@ type ClaimLane struct {
 // A TurnReply answers a turn.
 type TurnReply struct {
 	Stale []RunRef // of settlements that were refused
-	News  []News   // by what was settled
+	// Cancelled are the runs whose jobs were to wait again and ended cancelled
+	// instead, since someone had cancelled them.
+	Cancelled []RunRef
+	News      []News // by what was settled
 	// Unheard are partitions in which there was news of this peer's kinds when
 	// nobody stood idle. Only where the claim's stance is Up.
 	Unheard []int
@@ -258,6 +311,8 @@ type TurnReply struct {
 	// if this was the last.
 	Lanes []LaneHead
 	Next  int
+	// Paused are the kinds whose lanes the claim passed over.
+	Paused []string
 	// Held: the peer holds the lane that Claim.Hold names.
 	Held bool
 	// Now is the store's clock when it claimed.
@@ -282,6 +337,9 @@ type Claimed struct {
 	Reruns   int // runs lost with their peers before this run
 	Runs     int // starts, this one included
 	Spec     []byte
+	// Cancelled: someone has cancelled it since it was claimed, in an answer that
+	// is given again.
+	Cancelled bool
 	// Corrupt says what is wrong with the job's record; it can't be run.
 	Corrupt string
 }
@@ -324,11 +382,12 @@ type HeldJob struct {
 	Again bool
 }
 
-// BeatReply: which of the runs the peer does not hold any more, and how many
-// the store says it does hold.
+// BeatReply: which of the runs the peer does not hold any more, which of the
+// others' jobs someone has cancelled, and how many the store says it does hold.
 type BeatReply struct {
-	Lost []RunRef
-	Held int
+	Lost      []RunRef
+	Cancelled []RunRef
+	Held      int
 }
 
 // A Chore is what the leader does in one partition.
@@ -407,6 +466,9 @@ type PeerInfo struct {
 	Jobs    int         // jobs running
 	Stuck   []string    // ids of jobs whose handlers ignore the end of their context
 	Closing bool        // shutting down: claims nothing
+	// Draining: it has heard that it was drained, and claims nothing; what it runs
+	// goes on.
+	Draining bool
 	// SilentAfter is how long it may be silent before it counts as gone.
 	SilentAfter time.Duration
 }

@@ -40,6 +40,7 @@ type partition struct {
 	renew bool          // the hold on it is to be renewed
 	next  time.Time     // when a lane's patience ends, by our clock; zero: none waits
 
+	told    atomic.Bool  // a message about runs came since the last claim was sent
 	beaten  atomic.Bool  // a beat is under way
 	beatNow atomic.Bool  // the next beat names all runs
 	doubt   atomic.Bool  // the store says that this peer holds more runs than it knows
@@ -132,7 +133,7 @@ func (part *partition) turns(ctx, base context.Context) {
 			part.putBack(settle)
 			return
 		}
-		part.settled(settle, reply.Stale)
+		part.settled(settle, reply)
 		part.heard(reply)
 		if claim.Limit > 0 {
 			part.learn(claim, reply)
@@ -161,7 +162,7 @@ func (part *partition) take() []finished {
 func (part *partition) heard(reply TurnReply) {
 	p := part.peer
 	for _, n := range reply.News {
-		if _, handles := p.kinds[n.Kind]; handles && !p.closing.Load() && (!n.Later || p.leading() != 0) {
+		if _, handles := p.kinds[n.Kind]; handles && !p.refrains() && (!n.Later || p.leading() != 0) {
 			part.lookFor(n.Kind) // and what this peer can't take, it passes on
 		} else {
 			p.wake(part.number, "", n)
@@ -203,7 +204,10 @@ func (part *partition) plan() (Claim, levels) {
 	for _, l := range foreign {
 		part.passOn(l)
 	}
-	if p.closing.Load() {
+	if p.refrains() {
+		for _, l := range due {
+			part.passOn(l)
+		}
 		part.stopSaving()
 		p.ledger.leave(&part.place)
 		return Claim{Stance: p.stance(false)}, levels{}
@@ -322,6 +326,7 @@ func (part *partition) send(ctx context.Context, settle []finished, claim Claim)
 	for i := range settle {
 		settlements[i] = settle[i].settlement
 	}
+	part.told.Store(false)
 	for attempt := 1; ; attempt++ {
 		begin := time.Now()
 		reply, err := p.store.Turn(ctx, part.number, Call{p.id, part.turn}, settlements, claim)
@@ -371,6 +376,7 @@ func (part *partition) measure(begin time.Time, reply TurnReply, claim Claim) {
 func (part *partition) learn(claim Claim, reply TurnReply) {
 	part.known = reply.Now
 	part.view.heard(claim.From, reply.Lanes, reply.Next == 0, part.peer.own)
+	part.view.paused = reply.Paused
 	if part.page = reply.Next; part.page != 0 {
 		part.look.Store(true) // the listing goes on
 	}
@@ -390,21 +396,25 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 	capacity := part.peer.ledger.capacity()
 	for _, l := range claim.Lanes {
 		known := part.view.index[l.Lane]
-		if known != nil && !known.due.IsZero() && !known.due.After(reply.Now) && known.need(capacity) <= levels(claim.Room).fits(l.Priority) {
+		if known != nil && !part.view.rests(known) && !known.due.IsZero() && !known.due.After(reply.Now) && known.need(capacity) <= levels(claim.Room).fits(l.Priority) {
 			known.stuck++
 		}
 	}
 }
 
 // settled tells the hooks, once the store has answered.
-func (part *partition) settled(settle []finished, stale []RunRef) {
+func (part *partition) settled(settle []finished, reply TurnReply) {
 	part.mu.Lock()
 	part.sending = nil
 	part.mu.Unlock()
 	for _, f := range settle {
 		s := f.settlement
-		refused := slices.Contains(stale, f.run.ref())
-		part.peer.hooks.Settle(SettleInfo{ID: s.ID, Kind: f.run.kind, Priority: f.run.priority, Weight: f.run.weight, Epoch: s.Epoch, Outcome: s.Outcome, State: s.Outcome.state(),
+		refused := slices.Contains(reply.Stale, f.run.ref())
+		state := s.Outcome.state()
+		if slices.Contains(reply.Cancelled, f.run.ref()) {
+			state, s.Reason = Cancelled, "cancel"
+		}
+		part.peer.hooks.Settle(SettleInfo{ID: s.ID, Kind: f.run.kind, Priority: f.run.priority, Weight: f.run.weight, Epoch: s.Epoch, Outcome: s.Outcome, State: state,
 			Reason: s.Reason, Error: s.Error, Took: f.took, Stale: refused})
 		if refused {
 			part.peer.logger.Warn("a result was refused: the run was no longer this peer's", "job", s.ID, "kind", f.run.kind, "epoch", s.Epoch)
@@ -437,6 +447,11 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 		p.hooks.Claim(ClaimInfo{r.id, r.kind, r.priority, r.weight, r.attempt, r.epoch, r.due, max(reply.Now.Sub(r.due), 0)})
 		go r.execute(func(s Settlement) { part.finish(r, s) })
 	}
+	if len(runs) > 0 && part.told.Load() {
+		// It may have been about these, when no beat could name them yet.
+		part.beatNow.Store(true)
+		p.beatAtOnce()
+	}
 }
 
 // newRun makes a run of a claimed job, or says why it is not to be started.
@@ -458,7 +473,9 @@ func (part *partition) newRun(job *Claimed, now time.Time) (*run, *Settlement) {
 	switch {
 	case err != nil:
 		return refuse(FailRun, "corrupt", "corrupt: "+trim(err.Error(), maxError))
-	case p.closing.Load() || !ok:
+	case job.Cancelled:
+		return refuse(CancelRun, "cancel", "")
+	case p.refrains() || !ok:
 		return refuse(Unstarted, "", "")
 	}
 	r.spec, r.policy, r.fn = spec, kind.policy, kind.fn

@@ -11,7 +11,7 @@ import (
 // Beat implements [dianemo.Store].
 func (s *Store) Beat(ctx context.Context, partition int, beat dianemo.Beat) (dianemo.BeatReply, error) {
 	t := s.tag(partition)
-	keys := []string{t.key("beats"), t.key("info"), t.run(beat.Peer), t.key("progress")}
+	keys := []string{t.key("beats"), t.key("info"), t.run(beat.Peer), t.key("progress"), t.key("meta")}
 	var answer dianemo.BeatReply
 	for rest, first := beat.Runs, true; first || len(rest) > 0; first = false {
 		batch := rest[:min(len(rest), dianemo.MaxCallJobs)]
@@ -37,7 +37,8 @@ func (s *Store) Beat(ctx context.Context, partition int, beat dianemo.Beat) (dia
 			return answer, err
 		}
 		answer.Held = int(number(replies[0][1]))
-		answer.Lost = append(answer.Lost, runRefs(replies[0][2:])...)
+		answer.Lost = append(answer.Lost, runRefs(list(replies[0][2]))...)
+		answer.Cancelled = append(answer.Cancelled, runRefs(list(replies[0][3]))...)
 	}
 	return answer, nil
 }

@@ -107,7 +107,7 @@ func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, peer
 	for _, l := range lanes {
 		l.Again = true
 		name := laneName(l)
-		keys = append(keys, t.lane(name), t.done(dianemo.Unreachable, l.Kind))
+		keys = append(keys, t.lane(name), t.done(dianemo.Unreachable, l.Kind), t.done(dianemo.Cancelled, l.Kind))
 		args = append(args, laneBase(l), name, laneClass(l))
 	}
 	replies, err := s.eval(ctx, command{s.scripts.reap, keys, append(args, runs...)})
@@ -119,7 +119,7 @@ func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, peer
 		return answer, err
 	}
 	answer.Jobs = moved(reply[2:])
-	answer.News = news(reply[1], lanes)
+	answer.News = news(reply[1])
 	// Where nothing could be moved, another try at once would not help.
 	answer.More = len(answer.Jobs) > 0
 	return answer, nil

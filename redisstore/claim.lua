@@ -7,16 +7,18 @@
 --       then for each lane: name, base name, 'kind:priority', priority, grace (ms, -1 none), state of the expired,
 --       weight override (rounded up; 0 none), weight, max_reruns
 -- Reply {'ok', now (µs), batches of jobs {place of the lane, id, spec or false, record, or the due time of a job that had none, ...}, {id, state, base name of the expired, ...}, {lane, due, ...},
---       1 if it holds the lane}, {'superseded'}
+--       paused kinds, separated by spaces, 1 if it holds the lane}, {'superseded'}
+-- The lanes of a paused kind are passed over: nothing in them is claimed, nor ended here for its grace.
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 
 local jobs, expired = {}, {}
 local PAGE = {tonumber(ARGV[6]), tonumber(ARGV[7])}
 local held = 0
+local had_signs = signs(KEYS[6])
 local function reply()
   local page = redis.call('ZRANGE', KEYS[7], PAGE[1], PAGE[1] + PAGE[2] - 1, 'WITHSCORES')
-  return {'ok', int(now_us), jobs, expired, page, held}
+  return {'ok', int(now_us), jobs, expired, page, had_signs[4] or '', held}
 end
 
 if answer then
@@ -50,6 +52,11 @@ local taken, metas, runs, touched, n = {}, {}, {}, {}, 0
 local full = false
 -- How many jobs the whole call may look at without taking them, so that it holds Redis no longer than 5 ms.
 local spare = 500
+local paused
+for kind in (had_signs[4] or ''):gmatch('%S+') do
+  paused = paused or {}
+  paused[kind] = true
+end
 
 for lane = 1, (#KEYS - 8) / 2 do
   local key, a = KEYS[8 + lane * 2 - 1], 20 + (lane - 1) * 9
@@ -62,9 +69,10 @@ for lane = 1, (#KEYS - 8) / 2 do
   -- The record of a job that has none yet, around its due time.
   local epoch = int(now_us)
   local before = '1|running|||' .. epoch .. '|' .. ARGV[2] .. '|' .. base .. '|'
-  local after = '|' .. int(now) .. '|0|0|1|' .. max_reruns .. '|||'
+  local after = '|' .. int(now) .. '|0|0|1|' .. max_reruns .. '||||'
   local late, stray, begun, from, heads, batch = {}, {}, n, 0, true, {lane}
-  while not full and n < limit and spare > 0 do
+  local rests = paused and paused[class:match('^[^:]*')]
+  while not rests and not full and n < limit and spare > 0 do
     local cap = room[1]
     for level = 2, priority do cap = math.min(cap, room[level]) end
     local most = math.min(limit - n, math.floor(cap / least))
@@ -172,7 +180,7 @@ for lane, found in pairs(touched) do
   first(KEYS[7], ARGV[a], key)
 end
 tally(KEYS[8])
-touch(KEYS[6], ARGV[5])
+touch(KEYS[6], ARGV[5], had_signs)
 -- Only one peer at a time saves tokens for the first job of a lane.
 if wants ~= '' then
   local hold = 'hold:' .. wants

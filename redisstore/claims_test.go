@@ -286,7 +286,7 @@ func TestCorruptRecordsHoldUpNothing(t *testing.T) {
 		require.NoError(t, f.rdb.HSet(ctx, meta, ids[0], "1|garbage").Err())
 		require.NoError(t, f.rdb.HSet(ctx, meta, ids[1], "2|from the future").Err())
 		require.NoError(t, f.rdb.HDel(ctx, f.key(ids[0], "spec"), ids[2]).Err())
-		require.NoError(t, f.rdb.HSet(ctx, meta, ids[3], "1|succeeded||1|1|p|kind:2:-1:0|1|1|0|0|1||||tail").Err())
+		require.NoError(t, f.rdb.HSet(ctx, meta, ids[3], "1|succeeded||1|1|p|kind:2:-1:0|1|1|0|0|1|||||tail").Err())
 		reply := f.claim(partition, owner, claimLane(l))
 		got := map[string]string{}
 		for _, job := range reply.Jobs {

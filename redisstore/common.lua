@@ -30,7 +30,7 @@ end
 
 local function fresh(lane, due)
   return {state = 'scheduled', reason = '', ended = '', epoch = '0', peer = '', lane = lane, due = due, started = '',
-    fails = '0', reruns = '0', runs = '0', max_reruns = '', weight = '', size = '', tail = ''}
+    fails = '0', reruns = '0', runs = '0', max_reruns = '', weight = '', size = '', unique = '', tail = ''}
 end
 
 -- read returns the fields, or nil and why not: 'newer' (leave it alone) or
@@ -38,7 +38,7 @@ end
 local function read(s)
   local m = {}
   m.state, m.reason, m.ended, m.epoch, m.peer, m.lane, m.due, m.started, m.fails, m.reruns, m.runs,
-    m.max_reruns, m.weight, m.size, m.tail = s:match('^1|' .. ('([^|]*)|'):rep(14) .. '(.*)$')
+    m.max_reruns, m.weight, m.size, m.unique, m.tail = s:match('^1|' .. ('([^|]*)|'):rep(15) .. '(.*)$')
   if m.state and tonumber(m.epoch) and tonumber(m.due) and tonumber(m.fails) and tonumber(m.reruns) and tonumber(m.runs) then
     return m
   end
@@ -49,7 +49,48 @@ end
 
 local function write(m)
   return table.concat({'1', m.state, m.reason, m.ended, m.epoch, m.peer, m.lane, m.due, m.started, m.fails, m.reruns, m.runs,
-    m.max_reruns, m.weight, m.size, m.tail}, '|')
+    m.max_reruns, m.weight, m.size, m.unique, m.tail}, '|')
+end
+
+-- waits names the lane in which a job waits, or did before it was run.
+local function waits(m)
+  if tonumber(m.runs) > 0 then return m.lane .. ':again' end
+  return m.lane .. ':new'
+end
+
+-- class_of is the 'kind:priority' of a lane's base name.
+local function class_of(base) return base:match('^[^:]*:[^:]*') end
+
+-- A running job that someone cancelled: its record says so, and what would start it again ends it.
+local function marked(m) return m.state == 'running' and m.reason == 'cancel' end
+
+-- A unique slot names a job: 'id|f or s|until when (ms, 0 no limit)|starts of the job when it took the slot'. It is held for
+-- as long as that job has not ended (f) or has not been started since (s). Nothing frees it but this: what ends or
+-- deletes the job has done so. holder returns the id of who holds it, its state, its record, and whether it has been
+-- started; or nil.
+local function holder(unique, spec, meta, slot)
+  local value = redis.call('HGET', unique, slot)
+  local id, till, expires, runs
+  if value then id, till, expires, runs = value:match('^([^|]+)|([fs])|(%d+)|(%d+)$') end
+  if not id or expires ~= '0' and now >= tonumber(expires) or redis.call('HEXISTS', spec, id) == 0 then return nil end
+  local record = redis.call('HGET', meta, id)
+  if not record then return id, 'scheduled', nil, false end
+  local m, why = read(record)
+  -- What a newer program wrote is taken to live; what is corrupt will not be run.
+  if why == 'newer' then return id, 'scheduled', nil, true end
+  if not m then return nil end
+  local started = m.runs ~= runs or m.state ~= 'scheduled' and m.state ~= 'blocked'
+  local lives = m.state == 'scheduled' or m.state == 'blocked' or m.state == 'running'
+  if not lives or till == 's' and started then return nil end
+  return id, m.state, m, started
+end
+
+-- The record's field unique is 'f or s,how long (ms, 0 no limit),slot'. slot_of takes it apart; take is what the slot
+-- then says.
+local function slot_of(field) return field:match('^([fs]),(%d+),(.+)$') end
+local function take(id, till, lasts, runs)
+  if lasts ~= '0' then lasts = int(now + lasts) end
+  return id .. '|' .. till .. '|' .. lasts .. '|' .. runs
 end
 
 -- add counts n jobs of 'kind:priority' in a state; tally writes the sums.
@@ -74,6 +115,9 @@ local function first(lanes, name, lane)
   end
 end
 
+-- signs reads what touch needs, and which kinds are paused, separated by spaces.
+local function signs(info) return redis.call('HMGET', info, 'alive', 'up_since', 'every', 'paused') end
+
 -- touch is a sign of life in the partition. When nobody gave one for one and a
 -- half beat intervals, though the leader gives one in each, Redis or the network
 -- was away: nobody's silence counts before now. A shorter outage goes unnoticed
@@ -81,8 +125,9 @@ end
 -- so the limit of silence is 4 or more.
 -- The leader's interval is kept, so that a peer with a shorter one of its own
 -- does not take every pause for an outage. Returns since when silence counts.
-local function touch(info, every)
-  local had = redis.call('HMGET', info, 'alive', 'up_since', 'every')
+-- had is what signs(info) has read, if it was asked before.
+local function touch(info, every, had)
+  had = had or signs(info)
   local alive, since = tonumber(had[1]), tonumber(had[2])
   local widest = math.max(tonumber(every), tonumber(had[3]) or 0)
   if not alive or not since or now - alive > 1.5 * widest then since = now end

@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,20 +15,45 @@ import (
 // than one call takes.
 func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, records []dianemo.Record) (dianemo.EnqueueReply, error) {
 	t := s.tag(partition)
-	keys := []string{t.call(dianemo.EdgeEnqueue, call.Caller), t.key("spec"), t.key("meta"), t.key("lanes")}
+	firsts, err := s.firsts(ctx, t, records)
+	if err != nil {
+		return dianemo.EnqueueReply{}, err
+	}
+	keys := []string{t.call(dianemo.EdgeEnqueue, call.Caller), t.key("spec"), t.key("meta"), t.key("lanes"),
+		t.key("unique"), t.key("counts"), t.key("blocked")}
 	places := make(map[dianemo.Lane]int, 4)
-	var lanes []dianemo.Lane // in order
 	args := make([]any, 2, 2+8+2*len(records))
-	for _, r := range records {
-		if _, ok := places[r.Lane]; !ok {
-			places[r.Lane] = len(places) + 1
-			lanes = append(lanes, r.Lane)
-			name := laneName(r.Lane)
+	place := func(l dianemo.Lane) {
+		if _, ok := places[l]; !ok {
+			places[l] = len(places) + 1
+			name := laneName(l)
 			keys = append(keys, t.lane(name))
 			args = append(args, name)
 		}
 	}
+	for _, r := range records {
+		place(r.Lane)
+	}
+	for _, f := range firsts {
+		place(f.lane)
+	}
 	args[0], args[1] = call.Number, len(places)
+	// replace says which keys a record needs to replace the first one.
+	sets := map[string]int{} // of cancelled jobs, by kind
+	replace := func(r *dianemo.Record) string {
+		if !r.Unique.Replace {
+			return ""
+		}
+		if _, ok := sets[r.Lane.Kind]; !ok {
+			sets[r.Lane.Kind] = len(sets) + 1
+			keys = append(keys, t.done(dianemo.Cancelled, r.Lane.Kind))
+		}
+		words := strconv.Itoa(sets[r.Lane.Kind])
+		if f, ok := firsts[slotName(r.Lane.Kind, r.Unique.Key)]; ok {
+			words += "," + strconv.Itoa(places[f.lane]) + "," + f.id
+		}
+		return words
+	}
 	// Jobs that differ in their ids and specs alone go together: the script pays
 	// for each argument.
 	type group struct {
@@ -37,7 +64,7 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 	members := make(map[group][]int, 4)
 	for i := range records {
 		r := &records[i]
-		g := group{places[r.Lane], "+" + strconv.FormatInt(millisUp(r.Delay), 10), overrides(r)}
+		g := group{places[r.Lane], "+" + strconv.FormatInt(millisUp(r.Delay), 10), overrides(r, replace)}
 		if !r.RunAt.IsZero() {
 			g.due = "@" + strconv.FormatInt(unixMilliUp(r.RunAt), 10)
 		}
@@ -63,23 +90,84 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 		return dianemo.EnqueueReply{}, err
 	}
 	answer := dianemo.EnqueueReply{Existing: make([]dianemo.State, len(records)),
-		News: news(reply[1], lanes)}
+		News: news(reply[1])}
 	for _, word := range strings.Fields(text(reply[2])) {
-		place, state, _ := strings.Cut(word, ":")
-		if i, err := strconv.Atoi(place); err == nil && 1 <= i && i <= len(records) {
-			answer.Existing[order[i-1]] = dianemo.State(state)
+		f := strings.Split(word, ":")
+		i, err := strconv.Atoi(f[0])
+		if err != nil || len(f) != 3 || i < 1 || i > len(records) {
+			return answer, fmt.Errorf("redisstore: enqueue answered %.80q", word)
+		}
+		i = order[i-1]
+		if f[1] == "moved" {
+			answer.Moved = append(answer.Moved, i)
+			continue
+		}
+		answer.Existing[i] = dianemo.State(f[1])
+		if f[2] != "" {
+			if answer.Holders == nil {
+				answer.Holders = map[int]string{}
+			}
+			answer.Holders[i] = f[2]
 		}
 	}
+	slices.Sort(answer.Moved)
 	return answer, nil
+}
+
+// A waiter is a job and where it was found to wait.
+type waiter struct {
+	id   string
+	lane dianemo.Lane
+}
+
+// firsts reads who seems to hold the slots of the records that are to replace
+// those, so that their keys can be named. The script judges.
+func (s *Store) firsts(ctx context.Context, t tag, records []dianemo.Record) (map[string]waiter, error) {
+	var slots []string
+	for i := range records {
+		if u := &records[i].Unique; u.Replace {
+			if slot := slotName(records[i].Lane.Kind, u.Key); !slices.Contains(slots, slot) {
+				slots = append(slots, slot)
+			}
+		}
+	}
+	if len(slots) == 0 {
+		return nil, nil
+	}
+	values, err := s.rdb.HMGet(ctx, t.key("unique"), slots...).Result()
+	if err != nil {
+		return nil, translate(err)
+	}
+	var ids, held []string
+	for i, value := range values {
+		if id, _, ok := strings.Cut(text(value), "|"); ok {
+			ids, held = append(ids, id), append(held, slots[i])
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	metas, err := s.rdb.HMGet(ctx, t.key("meta"), ids...).Result()
+	if err != nil {
+		return nil, translate(err)
+	}
+	firsts := map[string]waiter{}
+	for i, id := range ids {
+		m, err := parseMeta(text(metas[i]))
+		if lane, ok := m.base(); err == nil && ok {
+			firsts[held[i]] = waiter{id, lane}
+		}
+	}
+	return firsts, nil
 }
 
 // overrides is what a claim must know of the job before it reads its spec; most
 // jobs have none and need no record beside it.
-func overrides(r *dianemo.Record) string {
-	if r.Weight == 0 && r.Reruns == 0 && len(r.Spec) <= largeSpec {
+func overrides(r *dianemo.Record, replace func(*dianemo.Record) string) string {
+	if r.Weight == 0 && r.Reruns == 0 && len(r.Spec) <= largeSpec && r.Unique.Key == "" {
 		return ""
 	}
-	weight, reruns, size := "", "", ""
+	weight, reruns, size, unique := "", "", "", ""
 	if r.Weight != 0 {
 		weight = strconv.Itoa(r.Weight)
 	}
@@ -89,7 +177,10 @@ func overrides(r *dianemo.Record) string {
 	if len(r.Spec) > largeSpec {
 		size = strconv.Itoa(len(r.Spec))
 	}
-	return weight + "|" + reruns + "|" + size
+	if r.Unique.Key != "" {
+		unique = uniqueField(r.Lane.Kind, r.Unique)
+	}
+	return weight + "|" + reruns + "|" + size + "|" + unique + "|" + replace(r)
 }
 
 // millisUp rounds up: nothing is to start early.

@@ -1,10 +1,14 @@
--- enqueue: nothing -> scheduled.
--- KEYS  1 call, 2 spec, 3 meta, 4 lanes, then the lanes
+-- enqueue: nothing -> scheduled. A job that is to replace the one that holds its unique slot: that one, blocked or
+-- scheduled and not started -> cancelled.
+-- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 unique, 6 counts, 7 blocked, then the lanes, then the sets of cancelled jobs
 -- ARGV  1 call number, 2 number of lanes, their names,
 --       then groups of jobs with the same lane, due time and overrides, each: lane (its place), due ('@' ms, or '+' ms
---       from now), overrides ('' or 'weight|max_reruns|size', each may be empty), number of jobs, their ids and specs
--- Reply {'ok', news, 'place:state ...' of the jobs that exist already}, {'superseded'}. News: the places of the lanes that
--- have work sooner than before, each with a + if that is not due yet.
+--       from now), overrides ('' or 'weight|max_reruns|size|unique|replace', each may be empty), number of jobs, their
+--       ids and specs; unique: as in the record; replace: the set of cancelled jobs (its place) and, if one was
+--       found to hold the slot, its lane (its place) and id, separated by commas
+-- Reply {'ok', news, 'place:state:id ...' of the jobs that exist already, id '' if it is the same}, {'superseded'}
+--       news: the names of the lanes that have work sooner than before, each with a + if that is not due yet
+--       state moved: the slot is not held by whom replace says; nothing was done for this job
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
@@ -28,6 +32,37 @@ local stamp = string.format('%013.0f', now)
 local specs, accepted, place = {}, 0, 0
 local existing, overrides, seen, metas = {}, {}, {}, nil
 local queues, heads = {}, {}
+
+-- Slots taken here: slot -> the job. What those say that are replaced, in this call or before it.
+local slots, gone, uneven = {}, {}, {}
+
+-- admit returns the id and state of the job because of which a new one may not have the slot; nothing if it may.
+local function admit(slot, replace)
+  local mine = slots[slot]
+  local set, lane, known = replace:match('^(%d+),?(%d*),?(.*)$')
+  if mine then
+    if not set then return mine.id, 'scheduled' end
+    local queue = queues[mine.lane]
+    for k = 2, queue.n, 2 do
+      if queue[k] == mine.id then
+        table.remove(queue, k)
+        table.remove(queue, k - 1)
+        queue.n = queue.n - 2
+        break
+      end
+    end
+    uneven[mine.lane] = true
+    gone[#gone + 1] = {id = mine.id, m = mine.m, set = tonumber(set)}
+    return
+  end
+  local id, state, m, started = holder(KEYS[5], KEYS[2], KEYS[3], slot)
+  if not id then return end
+  if not set or started or not m then return id, state end
+  if id ~= known or waits(m) ~= ARGV[2 + lane] then return '', 'moved' end
+  uneven[tonumber(lane)] = true
+  gone[#gone + 1] = {id = id, m = m, set = tonumber(set), lane = tonumber(lane), state = state}
+end
+
 i = begin
 while i < #ARGV do
   local lane, due, override, last = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], i + 3 + 2 * ARGV[i + 3]
@@ -37,17 +72,25 @@ while i < #ARGV do
     queue = {n = 0}
     queues[lane] = queue
   end
+  local weight, max_reruns, size, unique, replace, till, lasts, slot
+  if override ~= '' then
+    weight, max_reruns, size, unique, replace = override:match('^(.-)|(.-)|(.-)|(.-)|(.*)$')
+    if unique ~= '' then till, lasts, slot = slot_of(unique) end
+  end
   for a = i + 4, last, 2 do
     place = place + 1
-    local id = ARGV[a]
+    local id, holds, state = ARGV[a], nil, nil
+    if slot and not had[place] and not seen[id] then holds, state = admit(slot, replace) end
     if had[place] or seen[id] then
-      local state = 'scheduled'
+      state = 'scheduled'
       if had[place] then
         metas = metas or redis.call('HMGET', KEYS[3], unpack(ids))
         local m = metas[place] and read(metas[place])
         state = m and m.state or state
       end
-      existing[#existing + 1] = place .. ':' .. state
+      existing[#existing + 1] = place .. ':' .. state .. ':'
+    elseif holds then
+      existing[#existing + 1] = place .. ':' .. state .. ':' .. holds
     else
       seen[id] = true
       accepted = accepted + 2
@@ -60,7 +103,8 @@ while i < #ARGV do
       if override ~= '' then
         -- The lane's name without its last part, which says whether its jobs have been run.
         local m = fresh(ARGV[2 + lane]:match('^(.*):'), score)
-        m.weight, m.max_reruns, m.size = override:match('^(.*)|(.*)|(.*)$')
+        m.weight, m.max_reruns, m.size, m.unique = weight, max_reruns, size, unique
+        if slot then slots[slot] = {id = id, m = m, lane = lane, value = take(id, till, lasts, '0')} end
         overrides[#overrides + 1] = id
         overrides[#overrides + 1] = write(m)
       end
@@ -69,15 +113,32 @@ while i < #ARGV do
   i = last + 1
 end
 
-local news = {}
+for _, job in ipairs(gone) do
+  job.m.state, job.m.reason, job.m.ended = 'cancelled', 'replaced', int(now)
+  overrides[#overrides + 1] = job.id
+  overrides[#overrides + 1] = write(job.m)
+  add('cancelled', class_of(job.m.lane), 1)
+end
+
+local news, sets = {}, 7 + tonumber(ARGV[2])
 if accepted > 0 then redis.call('HSET', KEYS[2], unpack(specs)) end
 if #overrides > 0 then redis.call('HSET', KEYS[3], unpack(overrides)) end
+for slot, job in pairs(slots) do redis.call('HSET', KEYS[5], slot, job.value) end
+for _, job in ipairs(gone) do
+  if job.lane then redis.call('ZREM', KEYS[7 + job.lane], job.id) end
+  if job.state == 'blocked' then redis.call('ZREM', KEYS[7], job.id) end
+  redis.call('ZADD', KEYS[sets + job.set], int(now), job.id)
+end
 for lane, head in pairs(heads) do
-  redis.call('ZADD', KEYS[4 + lane], unpack(queues[lane]))
-  if redis.call('ZADD', KEYS[4], 'LT', 'CH', int(head), ARGV[2 + lane]) == 1 then
-    news[#news + 1] = lane .. (head > now and '+' or '')
+  if queues[lane].n > 0 then
+    redis.call('ZADD', KEYS[7 + lane], unpack(queues[lane]))
+    if redis.call('ZADD', KEYS[4], 'LT', 'CH', int(head), ARGV[2 + lane]) == 1 then
+      news[#news + 1] = ARGV[2 + lane] .. (head > now and '+' or '')
+    end
   end
 end
+for lane in pairs(uneven) do first(KEYS[4], ARGV[2 + lane], KEYS[7 + lane]) end
+tally(KEYS[6])
 news, existing = table.concat(news, ' '), table.concat(existing, ' ')
 keep(KEYS[1], ARGV[1], news .. '|' .. existing)
 return {'ok', news, existing}

@@ -140,6 +140,7 @@ func confined(t *testing.T) *redis.Client {
 		require.NoError(t, admin.Do(context.Background(), "ACL", "DELUSER", user).Err())
 	})
 	var one sync.Mutex
+	client.AddHook(readHook{&one})
 	client.AddHook(scriptHook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 		one.Lock()
 		defer one.Unlock()
@@ -159,6 +160,40 @@ func confined(t *testing.T) *redis.Client {
 		return err
 	}))
 	return client
+}
+
+// readHook keeps what is read beside scripts out of the moments in which the
+// user is confined to a script's keys.
+type readHook struct{ one *sync.Mutex }
+
+func (h readHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h readHook) reads(cmd redis.Cmder) bool {
+	switch cmd.Name() {
+	case "hget", "hmget", "zrange", "zrangebyscore", "zscore", "time":
+		return true
+	}
+	return false
+}
+
+func (h readHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if h.reads(cmd) {
+			h.one.Lock()
+			defer h.one.Unlock()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (h readHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if h.reads(cmds[0]) {
+			h.one.Lock()
+			defer h.one.Unlock()
+		}
+		return next(ctx, cmds)
+	}
 }
 
 func TestAConfinedScriptThatTouchesAnUndeclaredKeyIsRefused(t *testing.T) {

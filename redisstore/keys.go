@@ -25,11 +25,13 @@ import (
 //	{ns:p}:beats             zset    peer → until when it may be silent (ms)
 //	{ns:p}:done:<state>:<kind> zset  id → when it ended (ms)
 //	{ns:p}:counts            hash    state:kind:priority → jobs that run or have ended
-//	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; hold:<lane> → peer|until (ms)
+//	{ns:p}:unique            hash    kind:key → the job that took the slot, see common.lua
+//	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; paused: kinds; hold:<lane> → peer|until (ms)
 //	{ns:p}:call:<edge>:<caller> string, expires: the caller's last call and its answer
 //	{ns}:layout              hash    layout, min_peer, partitions
 //	{ns}:peers               hash    peer → how it shows itself
 //	{ns}:seen                zset    peer → when it last did (ms)
+//	{ns}:drained             set     peers that are to claim nothing
 //	{ns}:leader, {ns}:term   string  the lease, expires; the last term
 //	{ns}:idle                zset    peer that has tokens to spare → its load
 //	{ns}:handles             hash    peer → its kinds, between spaces
@@ -59,6 +61,9 @@ func (t tag) done(state dianemo.State, kind string) string {
 func (t tag) call(edge dianemo.Edge, caller string) string {
 	return string(t) + "call:" + string(edge) + ":" + caller
 }
+
+// slotName is a field of unique.
+func slotName(kind, key string) string { return kind + ":" + key }
 
 // channel is where a peer hears messages; "" is for all.
 func (t tag) channel(peer string) string {

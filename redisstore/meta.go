@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dianemo/dianemo"
 )
 
 // meta is a job's mutable fields, in the order in which common.lua writes
@@ -17,9 +19,10 @@ type meta struct {
 	due, started        int64
 	fails, reruns, runs int
 	maxReruns, weight   int
+	unique              string // the slot, as in common.lua
 }
 
-const metaFields = 14
+const metaFields = 15
 
 // errNewer: written by a newer version of this library, and left alone.
 var errNewer = errors.New("redisstore: the record is of a newer version")
@@ -49,7 +52,31 @@ func parseMeta(s string) (meta, error) {
 	m.due, m.started = read(f[6]), read(f[7])
 	m.fails, m.reruns, m.runs = int(read(f[8])), int(read(f[9])), int(read(f[10]))
 	m.maxReruns, m.weight = int(read(f[11])), int(read(f[12]))
+	m.unique = f[14]
 	return m, bad
+}
+
+// base is the lane in which the job waits, or would.
+func (m *meta) base() (dianemo.Lane, bool) {
+	lane, ok := parseBase(m.lane)
+	lane.Again = m.runs > 0
+	return lane, ok
+}
+
+// uniqueField is what a record says of its unique slot: see slot_of in
+// common.lua.
+func uniqueField(kind string, u dianemo.Unique) string {
+	until := "f"
+	if u.Until == dianemo.UntilStarted {
+		until = "s"
+	}
+	return until + "," + strconv.FormatInt(millisUp(u.For), 10) + "," + slotName(kind, u.Key)
+}
+
+// uniqueKey is the key in a record's unique field; "" if it has none.
+func uniqueKey(field string) string {
+	_, key, _ := strings.Cut(field, ":") // neither until, for nor the kind has a colon
+	return key
 }
 
 // stampSize is the length of what enqueue.lua puts behind the spec: the time,

@@ -85,6 +85,7 @@ func (s *Store) get(ctx context.Context, t tag, id string) (*dianemo.StoredJob, 
 			lane = l
 		}
 		m.fill(info)
+		info.UniqueKey = uniqueKey(m.unique)
 	}
 	info.Kind, info.Priority, info.Grace = lane.Kind, lane.Priority, lane.Grace
 	lane.Again = info.Runs > 0
@@ -246,18 +247,19 @@ type presence struct {
 	Jobs    int         `json:"jobs"`
 	Stuck   []string    `json:"stuck,omitempty"`
 	Closing bool        `json:"closing,omitempty"`
+	Drained bool        `json:"drained,omitempty"`
 	Silent  int64       `json:"silent"` // ms
 }
 
 // Present implements [dianemo.Store].
-func (s *Store) Present(ctx context.Context, peer dianemo.PeerInfo, gone bool) error {
+func (s *Store) Present(ctx context.Context, peer dianemo.PeerInfo, gone bool) (drained bool, err error) {
 	if gone {
 		return s.present(ctx, peer.ID, "")
 	}
 	record, err := json.Marshal(presence{peer.Host, peer.PID, peer.Version, peer.Started.UnixMilli(), peer.Kinds, peer.Tokens,
-		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.SilentAfter.Milliseconds()})
+		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.Draining, peer.SilentAfter.Milliseconds()})
 	if err != nil {
-		return fmt.Errorf("redisstore: record of peer %s: %w", peer.ID, err)
+		return false, fmt.Errorf("redisstore: record of peer %s: %w", peer.ID, err)
 	}
 	return s.present(ctx, peer.ID, string(record))
 }
@@ -285,7 +287,7 @@ func (s *Store) Peers(ctx context.Context) ([]dianemo.PeerInfo, error) {
 		}
 		peers = append(peers, dianemo.PeerInfo{ID: id, Host: r.Host, PID: r.PID, Version: r.Version, Started: time.UnixMilli(r.Started),
 			Seen: seen, Kinds: r.Kinds, Tokens: r.Tokens, Reserve: r.Reserve, Running: r.Running, Jobs: r.Jobs, Stuck: r.Stuck,
-			Closing: r.Closing, SilentAfter: silent})
+			Closing: r.Closing, Draining: r.Drained, SilentAfter: silent})
 	}
 	sort.Slice(peers, func(i, j int) bool { return peers[i].ID < peers[j].ID })
 	return peers, nil

@@ -1,10 +1,11 @@
--- reap: running under a silent peer -> scheduled again, or unreachable once its reruns are used up.
+-- reap: running under a silent peer -> scheduled again, or unreachable once its reruns are used up; cancelled if someone
+-- has cancelled it.
 -- KEYS  1 call, 2 meta, 3 run:<peer>, 4 beats, 5 info, 6 lanes, 7 counts, 8 errors, 9 progress,
---       then for each lane: the lane for jobs that have been run, the set of unreachable jobs
+--       then for each lane: the lane for jobs that have been run, the sets of unreachable and of cancelled jobs
 -- ARGV  1 call number, 2 term, 3 peer, 4 beat interval (ms), 5 how long peers may be silent after an outage (ms),
 --       6 number of lanes, for each: base name, name of the lane, 'kind:priority',
 --       then for each run: id, epoch, lane (its place)
--- Reply {'ok', news (places of the lanes that have work again), id, state, base name, ...}, {'deposed'}, {'superseded'}
+-- Reply {'ok', news (as of enqueue), id, state, base name, ...}, {'deposed'}, {'superseded'}
 local term = tonumber(redis.call('HGET', KEYS[5], 'term') or 0)
 if tonumber(ARGV[2]) < term then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
@@ -46,14 +47,19 @@ if #ids > 0 then
       errors[#errors + 1] = int((m.runs - 1) % 10) .. '|' .. id
       errors[#errors + 1] = int(now) .. '|' .. m.epoch .. '|' .. m.peer .. '|the peer was silent for too long'
       -- The epoch moves on, so that what the silent peer may still send is refused.
+      local cancelled = marked(m)
       m.epoch, m.reason = int(m.epoch + 1), why or 'silent'
-      if tonumber(m.reruns) < (tonumber(m.max_reruns) or 0) then
+      if cancelled then
+        m.state, m.reason, m.ended = 'cancelled', 'cancel', int(now)
+        target = lane * 3
+        add('cancelled', ARGV[a + 2], 1)
+      elseif tonumber(m.reruns) < (tonumber(m.max_reruns) or 0) then
         m.state, m.reruns, m.due = 'scheduled', int(m.reruns + 1), int(now)
-        target = lane * 2 - 1
+        target = lane * 3 - 2
         heads[lane] = true
       else
         m.state, m.ended = 'unreachable', int(now)
-        target = lane * 2
+        target = lane * 3 - 1
         add('unreachable', ARGV[a + 2], 1)
       end
       add('running', ARGV[a + 2], -1)
@@ -80,7 +86,7 @@ if #moved > 0 then
   for target, move in pairs(moves) do redis.call('ZADD', KEYS[9 + target], unpack(move)) end
   for lane in pairs(heads) do
     redis.call('ZADD', KEYS[6], 'LT', int(now), ARGV[7 + (lane - 1) * 3 + 1])
-    news[#news + 1] = lane
+    news[#news + 1] = ARGV[7 + (lane - 1) * 3 + 1]
   end
   tally(KEYS[7])
 end

@@ -79,7 +79,8 @@ func (s *Store) Open(ctx context.Context) error {
 	if p := s.options.Partitions; p < 0 || p > maxPartitions {
 		return &dianemo.FieldError{Field: "Options.Partitions", Value: p, Allowed: fmt.Sprintf("1 to %d, or 0 for the default", maxPartitions)}
 	}
-	return s.present(ctx, "", "")
+	_, err := s.present(ctx, "", "")
+	return err
 }
 
 // Partitions implements [dianemo.Store].
@@ -93,7 +94,7 @@ func (s *Store) tag(partition int) tag { return partitionTag(s.options.Namespace
 func (s *Store) space() tag { return namespaceTag(s.options.Namespace) }
 
 // present runs the script of that name and checks the layout it answers.
-func (s *Store) present(ctx context.Context, peer, record string) error {
+func (s *Store) present(ctx context.Context, peer, record string) (drained bool, err error) {
 	// If Redis has lost the record, what was learned from it counts.
 	partitions := s.options.Partitions
 	if partitions == 0 {
@@ -107,20 +108,20 @@ func (s *Store) present(ctx context.Context, peer, record string) error {
 	}
 	space := s.space()
 	replies, err := s.eval(ctx, command{s.scripts.present,
-		[]string{space.key("layout"), space.key("peers"), space.key("seen"), space.key("idle"), space.key("handles")},
+		[]string{space.key("layout"), space.key("peers"), space.key("seen"), space.key("drained"), space.key("idle"), space.key("handles")},
 		[]any{layoutVersion, partitions, peer, record}})
 	if err != nil {
-		return err
+		return false, err
 	}
 	stored := [3]int{}
 	for i := range stored {
 		text, _ := replies[0][i].(string)
 		if stored[i], err = strconv.Atoi(text); err != nil {
-			return fmt.Errorf("redisstore: the record of the layout is corrupt: %w", err)
+			return false, fmt.Errorf("redisstore: the record of the layout is corrupt: %w", err)
 		}
 	}
-	mismatch := func(field string, stored, own int) error {
-		return &dianemo.LayoutError{Namespace: s.options.Namespace, Field: field, Stored: stored, Own: own}
+	mismatch := func(field string, stored, own int) (bool, error) {
+		return false, &dianemo.LayoutError{Namespace: s.options.Namespace, Field: field, Stored: stored, Own: own}
 	}
 	switch {
 	case stored[0] > layoutVersion:
@@ -133,5 +134,5 @@ func (s *Store) present(ctx context.Context, peer, record string) error {
 		return mismatch("partitions", stored[2], int(s.partitions.Load()))
 	}
 	s.partitions.Store(int32(stored[2]))
-	return nil
+	return text(replies[0][3]) == "1", nil
 }

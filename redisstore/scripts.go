@@ -18,10 +18,12 @@ import (
 //go:embed *.lua
 var sources embed.FS
 
-// scripts are the embedded scripts: one for each edge, and what moves no job.
+// scripts are the embedded scripts: one for each edge, and those that move no
+// job.
 type scripts struct {
 	enqueue, claim, settle, beat, reap, miss, lead *redis.Script
-	present, survey, stand, wake                   *redis.Script
+	cancel, requeue, reschedule                    *redis.Script
+	present, survey, stand, wake, pause, drain     *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only
@@ -45,9 +47,15 @@ func loadScripts(plain bool) scripts {
 		miss:    load("miss", finish),
 		lead:    load("lead", finish),
 		present: load("present", finish),
+		cancel:  load("cancel", finish),
+		requeue: load("requeue", finish),
 		survey:  load("survey", finish),
 		stand:   load("stand", finish),
 		wake:    load("wake", finish),
+		pause:   load("pause", finish),
+		drain:   load("drain", finish),
+
+		reschedule: load("reschedule", finish),
 	}
 }
 
@@ -142,17 +150,15 @@ func list(v any) []any {
 	return l
 }
 
-// news reads the places of lanes that have work sooner than before.
-func news(v any, lanes []dianemo.Lane) []dianemo.News {
+// news reads the names of lanes that have work sooner than before; a + behind
+// one says that it is not due yet.
+func news(v any) []dianemo.News {
 	var all []dianemo.News
 	for _, word := range strings.Fields(text(v)) {
-		place, later := strings.CutSuffix(word, "+")
-		n, err := strconv.Atoi(place)
-		if err != nil || n < 1 || n > len(lanes) {
-			continue
-		}
-		one := dianemo.News{Kind: lanes[n-1].Kind, Priority: lanes[n-1].Priority, Later: later}
-		if !slices.Contains(all, one) {
+		name, later := strings.CutSuffix(word, "+")
+		lane, ok := parseLane(name)
+		one := dianemo.News{Kind: lane.Kind, Priority: lane.Priority, Later: later}
+		if ok && !slices.Contains(all, one) {
 			all = append(all, one)
 		}
 	}

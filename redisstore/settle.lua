@@ -1,23 +1,26 @@
--- settle: running -> succeeded, failed, or scheduled again (retry, snooze, giveback, unstarted).
+-- settle: running -> succeeded, failed, cancelled, or scheduled again (retry, snooze, giveback, unstarted), which ends a
+-- job cancelled instead if someone has cancelled it meanwhile.
 -- KEYS  1 call, 2 meta, 3 run:<peer>, 4 lanes, 5 counts, 6 errors, 7 result, 8 progress,
 --       then the targets: lanes and sets of ended jobs
 -- ARGV  1 call number, 2 peer, 3 number of targets, for each: state, lane name ('' unless a lane), 'kind:priority',
+--       for a lane: the target (its place) of jobs that were cancelled, else 0;
 --       then the number of groups of jobs that succeeded without a result, for each: target (its place), epoch,
 --       number of jobs, their ids;
 --       then for each other job: id, epoch, outcome, target, in (ms), reason, error, result
--- Reply {'ok', news (as of enqueue, places of targets), id and epoch of each stale run ...}, {'superseded'}
+-- Reply {'ok', news (as of enqueue), {id and epoch of each stale run ...}, {the same of each whose job
+--       ended cancelled instead ...}}, {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
-local reply = {'ok', ''}
+local news, stale, ended = {}, {}, {}
 if answer then
-  local news, refused = answer:match('^(.*)|(.*)$')
-  reply[2] = news
-  for word in refused:gmatch('%S+') do reply[#reply + 1] = word end
-  return reply
+  local new, refused, instead = answer:match('^(.*)|(.*)|(.*)$')
+  for word in refused:gmatch('%S+') do stale[#stale + 1] = word end
+  for word in instead:gmatch('%S+') do ended[#ended + 1] = word end
+  return {'ok', new, stale, ended}
 end
 
 local peer, stamp = ARGV[2], int(now)
-local begin = 4 + tonumber(ARGV[3]) * 3
+local begin = 4 + tonumber(ARGV[3]) * 4
 local ids, n = {}, 0
 local i = begin + 1
 for _ = 1, tonumber(ARGV[begin]) do
@@ -35,7 +38,7 @@ for a = singles, #ARGV, 8 do
 end
 local metas = redis.call('HMGET', KEYS[2], unpack(ids))
 
-local stale, done, fields, moves, heads = {}, {}, {}, {}, {}
+local done, fields, moves, heads = {}, {}, {}, {}
 local errors, results = {}, {}
 local place, settled = 0, 0
 local function refuse(id, epoch)
@@ -61,7 +64,7 @@ end
 i = begin + 1
 for _ = 1, tonumber(ARGV[begin]) do
   local target, epoch, last = tonumber(ARGV[i]), ARGV[i + 1], i + 2 + ARGV[i + 2]
-  local class = ARGV[3 + target * 3]
+  local class = ARGV[2 + target * 4]
   local from = '1|running|||' .. epoch .. '|' .. peer .. '|'
   local to = '1|succeeded||' .. stamp .. '|' .. epoch .. '|' .. peer .. '|'
   local rest, before = #from + 1, settled
@@ -72,8 +75,14 @@ for _ = 1, tonumber(ARGV[begin]) do
       move(target, stamp, ARGV[a], to .. record:sub(rest))
     else
       local m = record and read(record)
-      -- Under the same epoch and not running: settled before, by this very run.
-      if not m or m.epoch ~= epoch or m.peer ~= peer then refuse(ARGV[a], epoch) end
+      if not m or m.epoch ~= epoch or m.peer ~= peer then
+        refuse(ARGV[a], epoch)
+      elseif m.state == 'running' then
+        -- It was cancelled, and has succeeded all the same.
+        m.state, m.reason, m.ended = 'succeeded', '', stamp
+        move(target, stamp, ARGV[a], write(m))
+      end
+      -- Else it was settled before, by this very run.
     end
   end
   add('running', class, before - settled)
@@ -84,7 +93,7 @@ end
 for a = singles, #ARGV, 8 do
   place = place + 1
   local id, epoch, outcome, target = ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3])
-  local t = 1 + target * 3
+  local t = target * 4
   local m = metas[place] and read(metas[place])
   if not m or m.epoch ~= epoch or m.peer ~= peer then
     refuse(id, epoch)
@@ -95,13 +104,20 @@ for a = singles, #ARGV, 8 do
       errors[#errors + 1] = int((m.runs - 1) % 10) .. '|' .. id
       errors[#errors + 1] = stamp .. '|' .. epoch .. '|' .. peer .. '|' .. ARGV[a + 6]
     end
-    if outcome == 'fail' or outcome == 'retry' then m.fails = int(m.fails + 1) end
-    if outcome == 'unstarted' then
-      m.runs, score = int(m.runs - 1), tonumber(m.due)
+    if outcome == 'fail' or outcome == 'retry' or outcome == 'cancel' then m.fails = int(m.fails + 1) end
+    if outcome == 'unstarted' then m.runs = int(m.runs - 1) end
+    local reason = ARGV[a + 5]
+    if tonumber(ARGV[t + 3]) > 0 and marked(m) then
+      target, reason = tonumber(ARGV[t + 3]), 'cancel'
+      t = target * 4
+      ended[#ended + 1] = id
+      ended[#ended + 1] = epoch
+    elseif outcome == 'unstarted' then
+      score = tonumber(m.due)
     elseif ARGV[t + 1] ~= '' then
       score = now + ARGV[a + 4]
     end
-    m.state, m.reason = ARGV[t], ARGV[a + 5]
+    m.state, m.reason = ARGV[t], reason
     add('running', ARGV[t + 2], -1)
     if ARGV[t + 1] == '' then
       m.ended = stamp
@@ -125,15 +141,13 @@ if settled > 0 then
   if #errors > 0 then redis.call('HSET', KEYS[6], unpack(errors)) end
   if #results > 0 then redis.call('HSET', KEYS[7], unpack(results)) end
   for target, to in pairs(moves) do redis.call('ZADD', KEYS[8 + target], unpack(to)) end
-  local news = {}
   for target, due in pairs(heads) do
-    if redis.call('ZADD', KEYS[4], 'LT', 'CH', int(due), ARGV[2 + target * 3]) == 1 then
-      news[#news + 1] = target .. (due > now and '+' or '')
+    if redis.call('ZADD', KEYS[4], 'LT', 'CH', int(due), ARGV[1 + target * 4]) == 1 then
+      news[#news + 1] = ARGV[1 + target * 4] .. (due > now and '+' or '')
     end
   end
-  reply[2] = table.concat(news, ' ')
   tally(KEYS[5])
 end
-keep(KEYS[1], ARGV[1], reply[2] .. '|' .. table.concat(stale, ' '))
-for _, word in ipairs(stale) do reply[#reply + 1] = word end
-return reply
+news = table.concat(news, ' ')
+keep(KEYS[1], ARGV[1], news .. '|' .. table.concat(stale, ' ') .. '|' .. table.concat(ended, ' '))
+return {'ok', news, stale, ended}

@@ -20,8 +20,8 @@ type subject struct {
 const owner = "owner" // the peer that runs or ran the subject
 
 // bring makes a job in the state. expired makes a waiting one wait past its
-// grace.
-func (f *fixture) bring(state dianemo.State, expired bool) subject {
+// grace; unique makes it hold a slot.
+func (f *fixture) bring(state dianemo.State, expired, unique bool) subject {
 	f.t.Helper()
 	s := subject{id: "subject", lane: lane("kind")}
 	if state == "" {
@@ -33,6 +33,9 @@ func (f *fixture) bring(state dianemo.State, expired bool) subject {
 	r := record(s.id, s.lane)
 	if s.lane.Grace > 0 {
 		r.RunAt = time.Now().Add(-time.Hour)
+	}
+	if unique {
+		r.Unique.Key = "slot"
 	}
 	f.enqueue(r)
 	partition := f.Partition(s.id)
@@ -59,6 +62,8 @@ func (f *fixture) bring(state dianemo.State, expired bool) subject {
 	case dianemo.Unreachable:
 		run()
 		require.Len(f.t, f.reap(partition), 1)
+	case dianemo.Cancelled:
+		require.NoError(f.t, f.cancel(s.id).Err)
 	default:
 		// No edge that leads there is built yet, so its record is planted.
 		run()
@@ -85,6 +90,7 @@ type attempt struct {
 	edge    dianemo.Edge
 	name    string
 	expired bool
+	unique  bool
 	want    map[dianemo.State]dianemo.State // what it makes of a state; missing: nothing
 	try     func(f *fixture, s subject)
 }
@@ -124,6 +130,7 @@ func attempts() []attempt {
 		settle(dianemo.Postpone, dianemo.Scheduled),
 		settle(dianemo.GiveBack, dianemo.Scheduled),
 		settle(dianemo.Unstarted, dianemo.Scheduled),
+		settle(dianemo.CancelRun, dianemo.Cancelled),
 		refused("under another epoch", dianemo.Succeed, owner, 7),
 		refused("failed under another epoch", dianemo.FailRun, owner, 7),
 		refused("by another peer", dianemo.Succeed, "other", 0),
@@ -143,6 +150,62 @@ func attempts() []attempt {
 		{edge: dianemo.EdgeMiss, name: "within its grace", try: func(f *fixture, s subject) {
 			require.Empty(f.t, f.miss(f.Partition(s.id)))
 		}},
+		{edge: dianemo.EdgeEnqueue, name: "that replaces", unique: true, want: map[dianemo.State]dianemo.State{dianemo.Scheduled: dianemo.Cancelled},
+			try: func(f *fixture, s subject) {
+				before := f.stored(s.id)
+				r := record(s.id+"@second", s.lane)
+				r.Unique = dianemo.Unique{Key: "slot", Replace: true}
+				reply := f.enqueue(r)
+				// One that has ended has no slot, and blocked ones are planted here as if started.
+				if before == dianemo.Running || before == dianemo.Blocked {
+					require.Equal(f.t, []dianemo.State{before}, reply.Existing)
+					require.Equal(f.t, map[int]string{0: s.id}, reply.Holders)
+				} else {
+					require.Equal(f.t, []dianemo.State{""}, reply.Existing)
+				}
+			}},
+		{edge: dianemo.EdgeCancel, want: map[dianemo.State]dianemo.State{dianemo.Blocked: dianemo.Cancelled, dianemo.Scheduled: dianemo.Cancelled, dianemo.Running: dianemo.Running},
+			try: func(f *fixture, s subject) {
+				before := f.stored(s.id)
+				job := f.cancel(s.id)
+				switch {
+				case before == "":
+					require.ErrorIs(f.t, job.Err, dianemo.ErrNotFound)
+				case before.Finished() && before != dianemo.Cancelled:
+					require.Equal(f.t, &dianemo.StateError{ID: s.id, State: before, Edge: dianemo.EdgeCancel}, job.Err)
+				default:
+					require.NoError(f.t, job.Err)
+				}
+				if before == dianemo.Running {
+					require.Equal(f.t, owner, job.Peer)
+				}
+			}},
+		{edge: dianemo.EdgeRequeue, want: map[dianemo.State]dianemo.State{dianemo.Succeeded: dianemo.Scheduled, dianemo.Failed: dianemo.Scheduled,
+			dianemo.Missed: dianemo.Scheduled, dianemo.Unreachable: dianemo.Scheduled, dianemo.Cancelled: dianemo.Scheduled, dianemo.Skipped: dianemo.Scheduled},
+			try: func(f *fixture, s subject) {
+				before := f.stored(s.id)
+				job := f.requeue(s.id)
+				switch {
+				case before == "":
+					require.ErrorIs(f.t, job.Err, dianemo.ErrNotFound)
+				case !before.Finished():
+					require.Equal(f.t, &dianemo.StateError{ID: s.id, State: before, Edge: dianemo.EdgeRequeue}, job.Err)
+				default:
+					require.NoError(f.t, job.Err)
+				}
+			}},
+		{edge: dianemo.EdgeReschedule, want: map[dianemo.State]dianemo.State{dianemo.Scheduled: dianemo.Scheduled}, try: func(f *fixture, s subject) {
+			before := f.stored(s.id)
+			job := f.reschedule(s.id, dianemo.Change{Delay: time.Hour, Priority: 7})
+			switch before {
+			case "":
+				require.ErrorIs(f.t, job.Err, dianemo.ErrNotFound)
+			case dianemo.Scheduled:
+				require.NoError(f.t, job.Err)
+			default:
+				require.Equal(f.t, &dianemo.StateError{ID: s.id, State: before, Edge: dianemo.EdgeReschedule}, job.Err)
+			}
+		}},
 		{edge: dianemo.EdgeLead, try: func(f *fixture, s subject) {
 			_, err := f.Lead(f.t.Context(), dianemo.Bid{Peer: "leader", Lease: time.Second})
 			require.NoError(f.t, err)
@@ -151,7 +214,7 @@ func attempts() []attempt {
 }
 
 // Edges that this version has no script for.
-var unbuilt = map[dianemo.Edge]bool{dianemo.EdgeRelease: true, dianemo.EdgeCancel: true, dianemo.EdgeRequeue: true, dianemo.EdgeFire: true}
+var unbuilt = map[dianemo.Edge]bool{dianemo.EdgeRelease: true, dianemo.EdgeFire: true}
 
 func TestEveryStateMeetsEveryEdge(t *testing.T) {
 	states := []dianemo.State{"", dianemo.Blocked, dianemo.Scheduled, dianemo.Running, dianemo.Succeeded, dianemo.Failed,
@@ -171,7 +234,7 @@ func TestEveryStateMeetsEveryEdge(t *testing.T) {
 					require.Contains(t, allowed, want, "the state table has no such edge")
 				}
 				each(t, func(t *testing.T, f *fixture) {
-					s := f.bring(state, a.expired)
+					s := f.bring(state, a.expired, a.unique)
 					a.try(f, s)
 					require.Equal(t, want, f.stored(s.id))
 				})

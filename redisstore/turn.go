@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dianemo/dianemo"
@@ -18,11 +19,10 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 	var commands []command
 	var readers []func(reply []any) error // one for each
 	if len(settle) > 0 {
-		c, lanes := s.settle(t, call, settle)
-		commands = append(commands, c)
+		commands = append(commands, s.settle(t, call, settle))
 		readers = append(readers, func(reply []any) error {
-			answer.News = news(reply[1], lanes)
-			answer.Stale = runRefs(reply[2:])
+			answer.News = news(reply[1])
+			answer.Stale, answer.Cancelled = runRefs(list(reply[2])), runRefs(list(reply[3]))
 			return nil
 		})
 	}
@@ -55,8 +55,7 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 	return answer, nil
 }
 
-// settle also returns the lanes of the targets, in order.
-func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) (command, []dianemo.Lane) {
+func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) command {
 	keys := []string{t.call(dianemo.EdgeSettle, call.Caller), t.key("meta"), t.run(call.Caller), t.key("lanes"),
 		t.key("counts"), t.key("errors"), t.key("result"), t.key("progress")}
 	type target struct {
@@ -64,9 +63,25 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) (c
 		lane  dianemo.Lane
 	}
 	places := make(map[target]int, 4)
-	var lanes []dianemo.Lane
-	args := make([]any, 3, 3+3*4+2*len(settle))
+	args := make([]any, 3, 3+4*4+2*len(settle))
 	targets := make([]int, len(settle))
+	// place declares a target. One that is a lane needs another one, for jobs
+	// that were cancelled while they ran.
+	place := func(where target) int {
+		if n, ok := places[where]; ok {
+			return n
+		}
+		places[where] = len(places) + 1
+		if where.state == dianemo.Scheduled {
+			name := laneName(where.lane)
+			keys = append(keys, t.lane(name))
+			args = append(args, string(where.state), name, laneClass(where.lane), 0)
+		} else {
+			keys = append(keys, t.done(where.state, where.lane.Kind))
+			args = append(args, string(where.state), "", laneClass(where.lane), 0)
+		}
+		return places[where]
+	}
 	for i := range settle {
 		where := target{dianemo.Scheduled, settle[i].Lane}
 		switch settle[i].Outcome {
@@ -74,23 +89,16 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) (c
 			where.state = dianemo.Succeeded
 		case dianemo.FailRun:
 			where.state = dianemo.Failed
+		case dianemo.CancelRun:
+			where.state = dianemo.Cancelled
 		case dianemo.Unstarted:
 		default:
 			where.lane.Again = true
 		}
-		if _, ok := places[where]; !ok {
-			places[where] = len(places) + 1
-			lanes = append(lanes, where.lane)
-			name := ""
-			if where.state == dianemo.Scheduled {
-				name = laneName(where.lane)
-				keys = append(keys, t.lane(name))
-			} else {
-				keys = append(keys, t.done(where.state, where.lane.Kind))
-			}
-			args = append(args, string(where.state), name, laneClass(where.lane))
+		targets[i] = place(where)
+		if where.state == dianemo.Scheduled {
+			args[2+4*targets[i]] = place(target{dianemo.Cancelled, dianemo.Lane{Kind: where.lane.Kind, Priority: where.lane.Priority}})
 		}
-		targets[i] = places[where]
 	}
 	args[0], args[1], args[2] = call.Number, call.Caller, len(places)
 	// Most jobs succeeded without a result: their ids are all that is said of
@@ -123,7 +131,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) (c
 		}
 	}
 	args = append(args, singles...)
-	return command{s.scripts.settle, keys, args}, lanes
+	return command{s.scripts.settle, keys, args}
 }
 
 func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
@@ -152,7 +160,7 @@ func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
 
 // claimed reads a claim's reply.
 func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error {
-	if len(reply) != 6 {
+	if len(reply) != 7 {
 		return fmt.Errorf("redisstore: claim answered %d values", len(reply))
 	}
 	answer.Now = time.UnixMicro(number(reply[1]))
@@ -177,10 +185,11 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 	answer.Missed = moved(list(reply[3]))
 	lanes := list(reply[4])
 	answer.Lanes = headsOf(lanes)
-	answer.Held = number(reply[5]) == 1
+	answer.Held = number(reply[6]) == 1
 	if len(lanes) == 2*lanesPage {
 		answer.Next = claim.From + lanesPage
 	}
+	answer.Paused = strings.Fields(text(reply[5]))
 	return nil
 }
 
@@ -205,7 +214,10 @@ func begun(id, spec, record string, lane dianemo.ClaimLane, claim dianemo.Claim,
 		}
 		job.Epoch, job.Due, job.Weight = m.epoch, time.UnixMilli(m.due), cmp.Or(m.weight, job.Weight)
 		job.Fails, job.Reruns, job.Runs = m.fails, m.reruns, m.runs
-		if m.reason != "" {
+		switch m.reason {
+		case "cancel":
+			job.Cancelled = true // since the claim that is answered again
+		case "corrupt":
 			job.Corrupt = "its record could not be read"
 		}
 	}

@@ -117,7 +117,7 @@ func (s *Store) Listen(ctx context.Context, peer string, heard func(dianemo.Mess
 		case *redis.Message:
 			pinged = false
 			if words := strings.Split(m.Payload, " "); len(words) == 3 {
-				if p, err := strconv.Atoi(words[1]); err == nil && 0 <= p && p < s.Partitions() {
+				if p, err := strconv.Atoi(words[1]); err == nil && dianemo.Everywhere <= p && p < s.Partitions() {
 					heard(dianemo.Message{Word: dianemo.Word(words[0]), Partition: p, Kind: words[2]})
 				}
 			}
