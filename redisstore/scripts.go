@@ -16,9 +16,9 @@ import (
 //go:embed *.lua
 var sources embed.FS
 
-// scripts are the embedded scripts, one for each edge and one for presence.
+// scripts are the embedded scripts, one for each edge, one for presence and one for lists.
 type scripts struct {
-	enqueue, claim, settle, beat, reap, miss, lead, present *redis.Script
+	enqueue, claim, settle, beat, reap, miss, lead, present, list *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only
@@ -42,6 +42,7 @@ func loadScripts(plain bool) scripts {
 		miss:    load("miss", finish),
 		lead:    load("lead", finish),
 		present: load("present", finish),
+		list:    load("list", "flags=no-writes"),
 	}
 }
 
