@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"time"
 )
@@ -112,21 +113,22 @@ func (l *Listing) fill() error {
 
 var readable = []State{Blocked, Scheduled, Queued, Retrying, Running, Succeeded, Failed, Missed, Unreachable, Cancelled, Skipped}
 
-// A cursor is a version, the time in µs, and the id.
+// A cursor is a version, the time in µs, the id, and a sum over these, by which
+// one that was cut or changed is known.
 const cursorVersion = '1'
 
 func (p Place) cursor() string {
 	b := binary.BigEndian.AppendUint64([]byte{cursorVersion}, uint64(p.Time.UnixMicro()))
-	return base64.RawURLEncoding.EncodeToString(append(b, p.ID...))
+	b = append(b, p.ID...)
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)))
 }
 
 func parseCursor(s string) (Place, bool) {
 	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) < 10 || b[0] != cursorVersion {
+	if err != nil || len(b) < 14 || b[0] != cursorVersion {
 		return Place{}, false
 	}
 	us := int64(binary.BigEndian.Uint64(b[1:]))
-	p := Place{time.UnixMicro(us), string(b[9:])}
-	// Written in one way only, so that a changed one does not pass by chance.
+	p := Place{time.UnixMicro(us), string(b[9 : len(b)-4])}
 	return p, us >= 0 && CheckName("", p.ID) == nil && p.cursor() == s
 }
