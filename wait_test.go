@@ -20,6 +20,7 @@ import (
 // A clockStore has jobs that end at set times, and counts what it is asked.
 type clockStore struct {
 	dianemo.Store
+	mu    sync.Mutex
 	ends  map[string]time.Time
 	calls int
 	most  int   // ids in one call
@@ -31,6 +32,8 @@ func (s *clockStore) Partitions() int            { return 1 }
 func (s *clockStore) Partition(string) int       { return 0 }
 
 func (s *clockStore) States(_ context.Context, ids []string) ([]dianemo.State, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.calls++
 	s.most = max(s.most, len(ids))
 	if s.err != nil {
@@ -49,10 +52,25 @@ func (s *clockStore) States(_ context.Context, ids []string) ([]dianemo.State, e
 }
 
 func (s *clockStore) Get(_ context.Context, id string) (*dianemo.StoredJob, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if _, ok := s.ends[id]; !ok {
 		return nil, fmt.Errorf("%w: %q", dianemo.ErrNotFound, id)
 	}
 	return &dianemo.StoredJob{Info: dianemo.JobInfo{ID: id, State: dianemo.Succeeded}}, nil
+}
+
+// set changes it while it is asked.
+func (s *clockStore) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+func (s *clockStore) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
 }
 
 func clockClient(t *testing.T, s *clockStore) *dianemo.Client {
@@ -75,7 +93,7 @@ func TestTheNewsOfAnEndComesWithinAnEighthOfTheTimeItTook(t *testing.T) {
 				late := time.Since(begin) - took
 				require.GreaterOrEqual(t, late, time.Duration(0))
 				require.LessOrEqual(t, late, min(max(took/8, 5*time.Millisecond), 500*time.Millisecond))
-				require.LessOrEqual(t, store.calls, 60+int(took/(300*time.Millisecond)))
+				require.LessOrEqual(t, store.asked(), 60+int(took/(300*time.Millisecond)))
 			})
 		})
 	}
@@ -103,13 +121,13 @@ func TestWaitsAskTogether(t *testing.T) {
 		}
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
-		before := store.calls
+		before := store.asked()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		require.LessOrEqual(t, store.calls-before, 120, "in 10 s, of which each wait asks 20 times or a little more")
-		require.GreaterOrEqual(t, store.calls-before, 40, "two calls carry a thousand")
-		require.Equal(t, dianemo.MaxCallJobs, store.most)
+		require.LessOrEqual(t, store.asked()-before, 120, "in 10 s, of which each wait asks 20 times or a little more")
+		require.GreaterOrEqual(t, store.asked()-before, 40, "two calls carry a thousand")
 		waits.Wait()
+		store.set(func() { require.Equal(t, dianemo.MaxCallJobs, store.most) })
 		require.LessOrEqual(t, time.Since(store.ends["0"]), 500*time.Millisecond)
 	})
 }
@@ -132,13 +150,13 @@ func TestAWaitEndsWithItsContextOrItsClient(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, begin, time.Now())
 
-		store.err = away
+		store.set(func() { store.err = away })
 		ctx, cancel = context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_, err = c.Wait(ctx, "job")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, away, "and why it was not known")
-		store.err = nil
+		store.set(func() { store.err = nil })
 
 		_, err = c.Wait(context.Background(), "nobody")
 		require.ErrorIs(t, err, dianemo.ErrNotFound)
@@ -150,20 +168,20 @@ func TestAWaitEndsWithItsContextOrItsClient(t *testing.T) {
 		go func() { _, err := c.Wait(context.Background(), "job"); removed <- err }()
 		time.Sleep(time.Second)
 		synctest.Wait()
-		delete(store.ends, "job")
+		store.set(func() { delete(store.ends, "job") })
 		require.ErrorIs(t, <-removed, dianemo.ErrNotFound)
 
-		store.ends["job"] = time.Now().Add(time.Hour)
+		store.set(func() { store.ends["job"] = time.Now().Add(time.Hour) })
 		closed := make(chan error, 1)
 		go func() { _, err := c.Wait(context.Background(), "job"); closed <- err }()
 		time.Sleep(time.Second)
 		synctest.Wait()
 		c.Close()
 		require.ErrorIs(t, <-closed, dianemo.ErrClosed)
-		calls := store.calls
+		calls := store.asked()
 		_, err = c.Wait(context.Background(), "job")
 		require.ErrorIs(t, err, dianemo.ErrClosed)
-		require.Equal(t, calls, store.calls)
+		require.Equal(t, calls, store.asked())
 	})
 }
 
