@@ -19,6 +19,8 @@ import (
 type ClientConfig struct {
 	Hooks  *Hooks       // only Enqueue, Cancel, Requeue and Reschedule are called
 	Logger *slog.Logger // default slog.Default()
+	// WrapEnqueue puts something around every enqueue: see [EnqueueFunc].
+	WrapEnqueue func(next EnqueueFunc) EnqueueFunc
 }
 
 // A Client enqueues and reads jobs and runs none. It is safe for concurrent
@@ -29,6 +31,8 @@ type Client struct {
 	id     string
 	hooks  Hooks
 	logger *slog.Logger
+	around EnqueueFunc // what WrapEnqueue made; nil: nothing
+	waits  waits
 
 	opening chan struct{}             // held by the one caller that opens the store
 	boxes   atomic.Pointer[[]*outbox] // one for each partition, once opened
@@ -49,7 +53,12 @@ func NewClient(store Store, config ClientConfig) (*Client, error) {
 		config.Logger = slog.Default()
 	}
 	c := &Client{store: store, id: uuid.NewString(), hooks: config.Hooks.filled(), logger: config.Logger,
-		opening: make(chan struct{}, 1)}
+		opening: make(chan struct{}, 1), waits: waits{all: map[*waiter]bool{}, kicked: make(chan struct{}, 1)}}
+	if config.WrapEnqueue != nil {
+		if c.around = config.WrapEnqueue(c.enqueueMany); c.around == nil {
+			return nil, &FieldError{"WrapEnqueue", nil, "a function that returns an EnqueueFunc"}
+		}
+	}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -60,8 +69,8 @@ func isNil(v any) bool {
 	return v == nil || r.Kind() == reflect.Pointer && r.IsNil()
 }
 
-// Close refuses further enqueues, ends those that wait for an answer with
-// ErrUnconfirmed, and returns when the client's goroutines have ended. It does
+// Close refuses further enqueues and waits, ends those that wait for an answer
+// with ErrUnconfirmed and ErrClosed, and returns when the client's goroutines have ended. It does
 // not close the store.
 func (c *Client) Close() {
 	c.mu.Lock()
@@ -155,6 +164,13 @@ func pause(ctx context.Context, d time.Duration) bool {
 //
 // While Redis can't be reached it waits and tries again until ctx ends.
 func (c *Client) EnqueueMany(ctx context.Context, requests ...Request) ([]string, error) {
+	if c.around != nil {
+		return c.around(ctx, slices.Clone(requests)) // which it may change
+	}
+	return c.enqueueMany(ctx, requests)
+}
+
+func (c *Client) enqueueMany(ctx context.Context, requests []Request) ([]string, error) {
 	ids := make([]string, len(requests))
 	records := make([]Record, len(requests))
 	for i := range requests {
@@ -516,14 +532,19 @@ func (c *Client) Get(ctx context.Context, id string) (*JobInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec, err := DecodeSpec(job.Spec)
-	if err != nil {
-		// What can't be decoded is shown as far as the store knows it.
-		job.Info.Reason = inherit(job.Info.Reason, "corrupt")
-		return &job.Info, nil
-	}
-	job.Info.Weight, job.Info.Headers, job.Info.Args = spec.Weight, spec.Headers, spec.Args
+	job.decode()
 	return &job.Info, nil
+}
+
+// decode adds what the spec says. What can't be decoded is shown as far as the
+// store knows it.
+func (j *StoredJob) decode() {
+	spec, err := DecodeSpec(j.Spec)
+	if err != nil {
+		j.Info.Reason = inherit(j.Info.Reason, "corrupt")
+		return
+	}
+	j.Info.Weight, j.Info.Headers, j.Info.Args = spec.Weight, spec.Headers, spec.Args
 }
 
 // Counts reads how many jobs there are, by state, kind and priority. It looks

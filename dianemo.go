@@ -55,6 +55,12 @@ type Config struct {
 	// waits for it. Default 5 s.
 	StuckAfter time.Duration
 
+	// Wrap puts something around every handler of this peer: see [Handler].
+	Wrap func(next Handler) Handler
+	// WrapEnqueue puts something around every enqueue through this peer: see
+	// [EnqueueFunc].
+	WrapEnqueue func(next EnqueueFunc) EnqueueFunc
+
 	Hooks  *Hooks
 	Logger *slog.Logger // default slog.Default()
 }
@@ -152,7 +158,7 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 		return nil, err
 	}
 	config.Reserve = maps.Clone(config.Reserve)
-	client, err := NewClient(store, ClientConfig{config.Hooks, config.Logger})
+	client, err := NewClient(store, ClientConfig{Hooks: config.Hooks, Logger: config.Logger, WrapEnqueue: config.WrapEnqueue})
 	if err != nil {
 		return nil, err
 	}
@@ -181,8 +187,20 @@ func peerID() string {
 // ID is the peer's id, as in [Client.Peers] and [JobInfo].
 func (p *Peer) ID() string { return p.id }
 
-func (p *Peer) handle(name string, policy Policy, fn handler) error {
+// handle registers a kind under its names. direct is what runs its jobs, or raw
+// with something around it, if Config.Wrap says so.
+func (p *Peer) handle(names []string, policy Policy, direct handler, raw Handler) error {
+	name := names[0]
 	if err := firstError(CheckName("kind", name), policy.check()); err != nil {
+		return err
+	}
+	for _, alias := range names[1:] {
+		if err := CheckName("Aliases", alias); err != nil {
+			return err
+		}
+	}
+	fn, err := p.wrapped(direct, raw)
+	if err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -190,13 +208,17 @@ func (p *Peer) handle(name string, policy Policy, fn handler) error {
 	if p.ran {
 		return &FieldError{"Handle", name, "a call before Run"}
 	}
-	if _, ok := p.kinds[name]; ok {
-		return &FieldError{"kind", name, "one handler for each kind and peer"}
+	for i, name := range names {
+		if _, ok := p.kinds[name]; ok || slices.Contains(names[:i], name) {
+			return &FieldError{"kind", name, "one handler for each kind and peer, under any of its names"}
+		}
 	}
 	if most := p.ledger.capacity().fits(inherit(policy.Priority, 2)); policy.Weight > most {
 		p.logger.Warn("this kind is too heavy for this peer, which will never run it", "kind", name, "weight", policy.Weight, "tokens", most)
 	}
-	p.kinds[name] = registered{policy, fn}
+	for _, name := range names {
+		p.kinds[name] = registered{policy, fn}
+	}
 	return nil
 }
 

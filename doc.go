@@ -25,7 +25,8 @@
 //
 // Each start is a run, with an epoch that only grows. What the handler returns
 // settles it: nil, an error, or [RetryIn], [Snooze], [Fail]. What was settled is
-// kept and can be read with [Client.Get].
+// kept and can be read: one job with [Client.Get], many with [Client.List], its end
+// with [Client.Wait].
 //
 // A job that was not started within its grace is [Missed], and never started
 // afterwards. While a run lasts, its peer sends beats; when they stop for

@@ -180,7 +180,7 @@ const (
 	MaxKey     = 256       // bytes of a unique key
 	MaxWeight  = 1 << 20   // tokens of one job, and of one peer
 	MaxPayload = 256 << 10 // bytes of a job's encoded arguments, and of its result
-	MaxErrors  = 10        // attempts whose errors are kept
+	MaxHistory = 10        // runs of a job that are kept, besides the present or successful one
 	MaxSpan    = 100 * 365 * 24 * time.Hour
 	maxError   = 4 << 10 // bytes kept of one error
 )

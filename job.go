@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -90,7 +91,9 @@ var Edges = map[State]map[Edge][]State{
 
 // A Job is what a handler gets: one run of one job.
 type Job[Args any] struct {
-	ID   string
+	ID string
+	// Kind is the name under which the job was enqueued: an alias, where the
+	// handler's kind has one; see [Kind.Aliases].
 	Kind string
 	Args Args
 	// Attempt is 1 for the first attempt and grows with every attempt that
@@ -152,8 +155,10 @@ type JobInfo struct {
 	// panic, grace, silent, lost, shutdown, corrupt, cancel, replaced, requeue.
 	// Empty where the state says it all. A running job with reason cancel is
 	// cancelled, and its handler has not returned yet.
-	Reason   string
-	Errors   []RunError // of the last MaxErrors attempts, oldest first
+	Reason string
+	// History has the job's runs, oldest first: the present one or the one that
+	// succeeded, and of those that ended otherwise the last MaxHistory.
+	History  []Run
 	Progress Progress
 	Headers  map[string]string
 	Args     json.RawMessage
@@ -180,12 +185,40 @@ func (i *JobInfo) DecodeResult(v any) error {
 	return nil
 }
 
-// A RunError is what one attempt failed with.
-type RunError struct {
-	At    time.Time
-	Epoch int64
-	Peer  string
-	Text  string // at most 4 KiB
+// LastError is what the last run that ended with an error said, or "".
+func (i *JobInfo) LastError() string {
+	for _, r := range slices.Backward(i.History) {
+		if r.Error != "" {
+			return r.Error
+		}
+	}
+	return ""
+}
+
+// ResultOf decodes a job's result. Without one it returns [ErrNotFound]; a job
+// has one only if it succeeded and its handler called SetResult.
+func ResultOf[R any](info *JobInfo) (R, error) {
+	var result, none R
+	if info == nil {
+		return none, &FieldError{"ResultOf(info)", nil, "a JobInfo"}
+	}
+	if err := info.DecodeResult(&result); err != nil {
+		return none, err
+	}
+	return result, nil
+}
+
+// A Run is one run of a job as readers see it. A run that was claimed and never
+// handed to a handler is none.
+type Run struct {
+	Epoch     int64
+	Peer      string
+	StartedAt time.Time // by the store's clock, to the millisecond, as is EndedAt
+	EndedAt   time.Time // zero while it runs
+	Outcome   Outcome   // "" while it runs
+	// Reason is one word: error, timeout, panic, snooze, shutdown, silent, corrupt.
+	Reason string
+	Error  string // at most 4 KiB
 }
 
 // Progress is a run's last report, or the zero value. Stuck is set for a

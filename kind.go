@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -182,21 +183,30 @@ func defaults(priority int) Policy {
 // run. Declare it once, as a package variable, and share it between those who
 // enqueue and those who handle.
 type Kind[Args any] struct {
-	name   string
-	policy Policy
+	name    string
+	policy  Policy
+	aliases []string
 }
 
 // NewKind names a kind: 1 to 128 letters, digits and . _ - / @ +. A bad name or
 // policy is reported where the kind is first used, by Handle or Enqueue.
 func NewKind[Args any](name string, policy Policy) Kind[Args] {
-	return Kind[Args]{name, policy}
+	return Kind[Args]{name: name, policy: policy}
 }
 
 // Name returns the kind's name.
 func (k Kind[Args]) Name() string { return k.name }
 
-// A Handler runs one job of a kind whose arguments are still encoded.
-type handler func(ctx context.Context, r *run) error
+// Aliases returns the kind with further names, those that it had before: a peer
+// that handles it also runs the jobs that wait, or still are enqueued, under
+// these. Nothing else changes for such a job: it keeps its name in Job.Kind, in
+// JobInfo, hooks and counts. New jobs get the kind's own name. An alias that is a
+// bad name, is there twice or has a handler of its own is a [FieldError] of
+// Handle.
+func (k Kind[Args]) Aliases(names ...string) Kind[Args] {
+	k.aliases = slices.Concat(k.aliases, names)
+	return k
+}
 
 // Handle makes peer run jobs of this kind with fn. Call it before Run. A kind
 // handled twice and a bad name or policy are [FieldError]s.
@@ -212,16 +222,17 @@ func (k Kind[Args]) Handle(peer *Peer, fn func(ctx context.Context, job *Job[Arg
 	if fn == nil {
 		return &FieldError{"Handle(fn)", nil, "a function"}
 	}
-	return peer.handle(k.name, k.policy, func(ctx context.Context, r *run) error {
-		job := &Job[Args]{
-			ID: r.id, Kind: r.kind, Attempt: r.attempt, Priority: r.priority, Weight: r.weight,
-			Epoch: r.epoch, Due: r.due, EnqueuedAt: r.enqueued, Headers: r.spec.Headers, run: r,
-		}
-		if err := json.Unmarshal(r.spec.Args, &job.Args); err != nil {
-			return Fail(fmt.Errorf("decode args of kind %s: %w", r.kind, err))
+	decoded := func(ctx context.Context, job *Job[Args], args []byte) error {
+		if err := json.Unmarshal(args, &job.Args); err != nil {
+			return Fail(fmt.Errorf("decode args of kind %s: %w", job.Kind, err))
 		}
 		return fn(ctx, job)
-	})
+	}
+	return peer.handle(append([]string{k.name}, k.aliases...), k.policy,
+		func(ctx context.Context, r *run) error { return decoded(ctx, newJob[Args](r), r.spec.Args) },
+		func(ctx context.Context, job *Job[json.RawMessage]) error {
+			return decoded(ctx, typed[Args](job), job.Args)
+		})
 }
 
 // A Request is a job to be enqueued, made by [Kind.New] or [Kind.NewWith].
@@ -261,7 +272,7 @@ func enqueueOne(ctx context.Context, to Enqueuer, request Request) (string, erro
 		return "", &FieldError{"Enqueue(to)", nil, "a Client or a Peer"}
 	}
 	ids, err := to.EnqueueMany(ctx, request)
-	if batch, ok := err.(*BatchError); ok {
+	if batch, ok := err.(*BatchError); ok && len(batch.Errs) == 1 {
 		err = batch.Errs[0]
 	}
 	if len(ids) == 1 {

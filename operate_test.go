@@ -75,9 +75,9 @@ func TestCancelEndsTheContextOfARunningJobAndNothingStartsItAgain(t *testing.T) 
 				info := get(t, operator, id)
 				require.Equal(t, []any{row.state, row.reason, 1, 1}, []any{info.State, info.Reason, info.Attempt, info.Runs})
 				if row.text == "" {
-					require.Empty(t, info.Errors)
+					require.Empty(t, info.LastError())
 				} else {
-					require.Contains(t, info.Errors[0].Text, row.text)
+					require.Contains(t, info.LastError(), row.text)
 				}
 				// Another job goes through, and this one did not come back.
 				other := enqueue(t, peer, kind, dianemo.Options{})

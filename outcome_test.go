@@ -82,18 +82,19 @@ func TestWhatAHandlerReturnsDecides(t *testing.T) {
 				if row.in > 0 {
 					require.WithinRange(t, job.Due, job.StartedAt.Add(row.in), job.StartedAt.Add(row.in+20*time.Second))
 				}
+				require.Len(t, job.History, 1)
+				run := job.History[0]
+				require.Equal(t, []any{peer.ID(), settled.Epoch, settled.Outcome, row.reason}, []any{run.Peer, run.Epoch, run.Outcome, run.Reason})
+				require.False(t, run.EndedAt.Before(run.StartedAt))
 				if row.text == "" {
-					require.Empty(t, job.Errors)
+					require.Empty(t, run.Error)
 					return
 				}
-				require.Len(t, job.Errors, 1)
-				require.Contains(t, job.Errors[0].Text, row.text)
-				require.LessOrEqual(t, len(job.Errors[0].Text), 4096)
-				require.Equal(t, peer.ID(), job.Errors[0].Peer)
-				require.Equal(t, settled.Epoch, job.Errors[0].Epoch)
+				require.Contains(t, run.Error, row.text)
+				require.LessOrEqual(t, len(run.Error), 4096)
 				if row.reason == "panic" && row.name != "an error that panics" {
-					require.Contains(t, job.Errors[0].Text, "outcome_test.go", "the stack leads to the handler")
-					require.NotContains(t, job.Errors[0].Text, "runtime/debug")
+					require.Contains(t, run.Error, "outcome_test.go", "the stack leads to the handler")
+					require.NotContains(t, run.Error, "runtime/debug")
 				}
 			})
 		})
@@ -134,7 +135,7 @@ func TestPriorityTwoIsTriedFourTimes(t *testing.T) {
 		settled := peer.next()
 		require.Equal(t, fmt.Sprintf("attempt %d", attempt), settled.Error)
 		job := get(t, peer, id)
-		require.Len(t, job.Errors, attempt)
+		require.Len(t, job.History, attempt)
 		if attempt == 4 {
 			require.Equal(t, dianemo.Failed, job.State)
 			return
@@ -147,7 +148,7 @@ func TestPriorityTwoIsTriedFourTimes(t *testing.T) {
 	}
 }
 
-func TestErrorsOfTheLastTenAttemptsAreKept(t *testing.T) {
+func TestTheLastTenRunsAreKept(t *testing.T) {
 	onEach(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[Args]
 		peer := start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
@@ -162,10 +163,52 @@ func TestErrorsOfTheLastTenAttemptsAreKept(t *testing.T) {
 		job := get(t, peer, id)
 		require.Equal(t, dianemo.Failed, job.State)
 		require.Equal(t, 13, job.Attempt)
-		require.Len(t, job.Errors, 10)
-		for i, e := range job.Errors {
-			require.Equal(t, fmt.Sprintf("attempt %d", i+4), e.Text)
+		require.Len(t, job.History, 10)
+		for i, run := range job.History {
+			require.Equal(t, fmt.Sprintf("attempt %d", i+4), run.Error)
 		}
+		require.Equal(t, "attempt 13", job.LastError())
+	})
+}
+
+// Each way in which a run can end, and the one that has not.
+func TestTheHistoryHasEveryRun(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		var kind dianemo.Kind[Args]
+		begun, end := make(chan struct{}, 1), make(chan error)
+		peer := start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{}, func(context.Context, *dianemo.Job[Args]) error {
+				begun <- struct{}{}
+				return <-end
+			})
+		})
+		id := enqueue(t, peer, kind, dianemo.Options{})
+		receive(t, begun)
+		var outcomes []dianemo.Outcome
+		for _, err := range []error{dianemo.RetryIn(0, errBoom), dianemo.Snooze(0), dianemo.RetryIn(0, errBoom), nil} {
+			job := get(t, peer, id)
+			require.Equal(t, dianemo.Running, job.State)
+			require.Len(t, job.History, len(outcomes)+1)
+			present := job.History[len(outcomes)]
+			require.Equal(t, dianemo.Run{Epoch: job.Epoch, Peer: peer.ID(), StartedAt: time.UnixMilli(job.Epoch / 1000)}, present)
+			require.Equal(t, job.StartedAt, present.StartedAt)
+
+			end <- err
+			outcomes = append(outcomes, peer.next().Outcome)
+			if err != nil {
+				receive(t, begun)
+			}
+		}
+		require.Equal(t, []dianemo.Outcome{dianemo.Retry, dianemo.Postpone, dianemo.Retry, dianemo.Succeed}, outcomes)
+		job := get(t, peer, id)
+		require.Len(t, job.History, len(outcomes))
+		for i, run := range job.History {
+			require.Equal(t, []any{outcomes[i], peer.ID()}, []any{run.Outcome, run.Peer})
+			require.False(t, run.EndedAt.Before(run.StartedAt))
+			require.True(t, i == 0 || run.Epoch > job.History[i-1].Epoch)
+		}
+		require.Equal(t, "retry in 0s: boom", job.LastError())
+		require.Equal(t, job.EndedAt, job.History[3].EndedAt)
 	})
 }
 

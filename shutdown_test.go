@@ -74,11 +74,13 @@ func TestAtShutdownWhatDoesNotFinishIsGivenBack(t *testing.T) {
 		for _, name := range []string{"patient", "retried"} {
 			job := get(t, c, ids[name])
 			require.Equal(t, []any{dianemo.Retrying, "shutdown", 0, 1}, []any{job.State, job.Reason, job.Attempt, job.Runs}, name)
-			require.Empty(t, job.Errors)
+			require.Empty(t, job.LastError())
+			require.Len(t, job.History, 1)
+			require.Equal(t, dianemo.GiveBack, job.History[0].Outcome)
 		}
 		job := get(t, c, ids["urgent"])
 		require.Equal(t, []any{dianemo.Failed, "shutdown", 1}, []any{job.State, job.Reason, job.Runs}, "it was promised not to start twice")
-		require.Contains(t, job.Errors[0].Text, "shutting down: whatever it says")
+		require.Contains(t, job.LastError(), "shutting down: whatever it says")
 
 		// What was given back is due now, and another peer is told.
 		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
@@ -205,7 +207,7 @@ func TestCorruptJobsFailAndNewerOnesAreLeftAlone(t *testing.T) {
 		if id != "args" {
 			require.Equal(t, "corrupt", job.Reason, id)
 		}
-		require.NotEmpty(t, job.Errors, id)
+		require.NotEmpty(t, job.LastError(), id)
 	}
 }
 

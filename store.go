@@ -84,6 +84,11 @@ type Store interface {
 
 	// Get reads one job whole, or returns ErrNotFound.
 	Get(ctx context.Context, id string) (*StoredJob, error)
+	// States reads where jobs stand: as stored, so a job that waits in its lane is
+	// Scheduled; "" where there is no job; Unreadable.
+	States(ctx context.Context, ids []string) ([]State, error)
+	// List reads a page of jobs; see Client.List for what it holds.
+	List(ctx context.Context, listing Listing) (ListReply, error)
 	// Counts reads how many jobs there are by state, kind and priority, without
 	// looking at the jobs.
 	Counts(ctx context.Context) ([]Count, error)
@@ -219,6 +224,8 @@ const (
 	// Unstarted gives back what was claimed and never handed to a handler: the
 	// job is as it was before the claim.
 	Unstarted Outcome = "unstarted"
+	// Lost: its peer went silent. Only readers meet it, in a Run.
+	Lost Outcome = "lost"
 )
 
 // state is what the outcome makes of the job.
@@ -449,6 +456,30 @@ type Count struct {
 type StoredJob struct {
 	Info JobInfo
 	Spec []byte
+}
+
+// Unreadable is where a job stands whose record this program can't read.
+const Unreadable State = "unreadable"
+
+// A Listing asks for a page of jobs. Its Filter is checked and has its
+// defaults; After counts in place of Filter.After.
+type Listing struct {
+	Filter
+	After Place
+}
+
+// A Place is one in the order of a list: by time, then by id. The zero Place is
+// the beginning.
+type Place struct {
+	Time time.Time // to the microsecond
+	ID   string
+}
+
+// ListReply: Next is the place after which to go on, the zero Place if there is
+// nothing more. The jobs have no result, history or progress.
+type ListReply struct {
+	Jobs []StoredJob
+	Next Place
 }
 
 // A PeerInfo is a live peer as it showed itself at its last beat.

@@ -73,7 +73,7 @@ func TestTheSameCallAgainHasTheEffectAndTheAnswerOfTheFirst(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, dianemo.Retrying, job.Info.State)
 		require.Equal(t, 1, job.Info.Attempt, "three answers, one failure")
-		require.Len(t, job.Info.Errors, 1)
+		require.Len(t, job.Info.History, 1)
 
 		// Not even a call of another number, sent because the first one's answer
 		// was given up, is refused what this very run had settled.

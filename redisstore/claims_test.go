@@ -227,7 +227,12 @@ func TestReapedJobsRunAgainAsOftenAsTheyMay(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, []any{dianemo.Unreachable, "silent", reruns + 1, reruns + 1, owner},
 				[]any{job.Info.State, job.Info.Reason, job.Info.Runs, job.Info.Attempt, job.Info.Peer}, id)
-			require.Contains(t, job.Info.Errors[0].Text, "silent")
+			require.Contains(t, job.Info.LastError(), "silent")
+			require.Len(t, job.Info.History, reruns+1)
+			for _, run := range job.Info.History {
+				require.Equal(t, []any{owner, dianemo.Lost, "silent"}, []any{run.Peer, run.Outcome, run.Reason})
+				require.False(t, run.EndedAt.Before(run.StartedAt))
+			}
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 //	{ns:p}:spec              hash    id → encoded job, then 13 digits: when it was enqueued (ms)
 //	{ns:p}:meta              hash    id → the mutable fields, see common.lua; none: never claimed, no override
 //	{ns:p}:result            hash    id → result
-//	{ns:p}:errors            hash    place|id → ms|epoch|peer|text, a ring of 10 places for each id
+//	{ns:p}:errors            hash    place|id → ended (ms)|epoch|peer|outcome|reason|text, a ring of 10 places for each id: its runs but those that succeeded
 //	{ns:p}:progress          hash    id → the last progress of the present run
 //	{ns:p}:lane:<lane>       zset    id → due (ms)
 //	{ns:p}:lanes             zset    lane → its earliest due

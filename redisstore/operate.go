@@ -48,7 +48,7 @@ func (s *Store) Requeue(ctx context.Context, partition int, call dianemo.Call, i
 		return dianemo.WishReply{}, err
 	}
 	keys := []string{t.call(dianemo.EdgeRequeue, call.Caller), t.key("spec"), t.key("meta"), t.key("lanes"), t.key("counts"),
-		t.key("result"), t.key("unique")}
+		t.key("result"), t.key("unique"), t.key("errors")}
 	type target struct {
 		lane  dianemo.Lane
 		state dianemo.State

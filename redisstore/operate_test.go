@@ -291,7 +291,7 @@ func TestARequeuedJobBeginsAnew(t *testing.T) {
 		require.Greater(t, got[0].Epoch, job.Epoch)
 		info, err := f.Get(t.Context(), id)
 		require.NoError(t, err)
-		require.Equal(t, "boom", info.Info.Errors[0].Text, "what happened before is kept")
+		require.Equal(t, "boom", info.Info.LastError(), "what happened before is kept")
 		f.consistent(partition)
 	})
 }

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,7 +51,7 @@ func (s *Store) Get(ctx context.Context, id string) (*dianemo.StoredJob, error) 
 
 func (s *Store) get(ctx context.Context, t tag, id string) (*dianemo.StoredJob, dianemo.Lane, error) {
 	var lane dianemo.Lane
-	fields := make([]string, dianemo.MaxErrors)
+	fields := make([]string, dianemo.MaxHistory)
 	for i := range fields {
 		fields[i] = strconv.Itoa(i) + "|" + id
 	}
@@ -76,9 +77,10 @@ func (s *Store) get(ctx context.Context, t tag, id string) (*dianemo.StoredJob, 
 			lane = spec.Lane()
 		}
 	}
+	var m meta
 	if metaCmd.Err() == nil {
-		m, err := parseMeta(metaCmd.Val())
-		if err != nil {
+		var err error
+		if m, err = parseMeta(metaCmd.Val()); err != nil {
 			return nil, lane, fmt.Errorf("job %s: %w", id, err)
 		}
 		if l, ok := parseBase(m.lane); ok {
@@ -97,7 +99,7 @@ func (s *Store) get(ctx context.Context, t tag, id string) (*dianemo.StoredJob, 
 			return nil, lane, fmt.Errorf("redisstore: progress of job %s: %w", id, err)
 		}
 	}
-	info.Errors = runErrors(errorsCmd.Val())
+	info.History = m.history(errorsCmd.Val())
 	return job, lane, nil
 }
 
@@ -118,28 +120,41 @@ func (m *meta) fill(info *dianemo.JobInfo) {
 	}
 }
 
-// runErrors reads the ring of a job's errors, oldest first. An entry that can't
-// be read is shown as it is.
-func runErrors(ring []any) []dianemo.RunError {
-	var all []dianemo.RunError
+// history reads the ring of a job's runs, oldest first, and adds the one that
+// the record itself tells of: the present one, or the one that succeeded. An
+// entry that can't be read is shown as it is.
+func (m *meta) history(ring []any) []dianemo.Run {
+	var runs []dianemo.Run
 	for _, entry := range ring {
 		s, ok := entry.(string)
 		if !ok {
 			continue
 		}
-		e := dianemo.RunError{Text: s}
-		if f := strings.SplitN(s, "|", 4); len(f) == 4 {
+		r := dianemo.Run{Error: s}
+		if f := strings.SplitN(s, "|", 6); len(f) == 6 {
 			ms, err1 := strconv.ParseInt(f[0], 10, 64)
 			epoch, err2 := strconv.ParseInt(f[1], 10, 64)
 			if err1 == nil && err2 == nil {
-				e = dianemo.RunError{At: time.UnixMilli(ms), Epoch: epoch, Peer: f[2], Text: f[3]}
+				r = dianemo.Run{Epoch: epoch, Peer: f[2], StartedAt: startOf(epoch), EndedAt: time.UnixMilli(ms),
+					Outcome: dianemo.Outcome(f[3]), Reason: f[4], Error: f[5]}
 			}
 		}
-		all = append(all, e)
+		runs = append(runs, r)
 	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Epoch < all[j].Epoch })
-	return all
+	slices.SortFunc(runs, func(a, b dianemo.Run) int { return cmp.Compare(a.Epoch, b.Epoch) })
+	switch last := (dianemo.Run{Epoch: m.epoch, Peer: m.peer, StartedAt: startOf(m.epoch)}); dianemo.State(m.state) {
+	case dianemo.Succeeded:
+		last.EndedAt, last.Outcome = time.UnixMilli(m.ended), dianemo.Succeed
+		runs = append(runs, last)
+	case dianemo.Running:
+		runs = append(runs, last)
+	}
+	return runs
 }
+
+// startOf is when the run with this epoch began. Like all other times it is cut
+// to the millisecond, so that no run ends before it begins.
+func startOf(epoch int64) time.Time { return time.UnixMilli(epoch / 1000) }
 
 // Counts implements [dianemo.Store], each partition at one moment: jobs that wait are counted by their
 // lanes, all others by the counters that the scripts keep.

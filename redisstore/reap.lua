@@ -45,7 +45,7 @@ if #ids > 0 then
     if m and held and m.state == 'running' and m.peer == ARGV[3] and m.epoch == ARGV[i + 1] and m.lane == ARGV[a] then
       local target
       errors[#errors + 1] = int((m.runs - 1) % 10) .. '|' .. id
-      errors[#errors + 1] = int(now) .. '|' .. m.epoch .. '|' .. m.peer .. '|the peer was silent for too long'
+      errors[#errors + 1] = int(now) .. '|' .. m.epoch .. '|' .. m.peer .. '|lost|' .. (why or 'silent') .. '|the peer was silent for too long'
       -- The epoch moves on, so that what the silent peer may still send is refused.
       local cancelled = marked(m)
       m.epoch, m.reason = int(m.epoch + 1), why or 'silent'

@@ -1,5 +1,6 @@
 -- requeue: finished -> scheduled, due now, as if it had not failed yet. It takes its unique slot again.
--- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 counts, 6 result, 7 unique, then for each target: the lane, the set of ended jobs
+-- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 counts, 6 result, 7 unique, 8 errors, then for each target: the lane,
+--       the set of ended jobs
 -- ARGV  1 call number, 2 number of targets, for each: name of the lane, state that the jobs are in,
 --       then for each job, no id twice: id, target (its place); 0: it was not found to have ended
 -- Reply {'ok', news (as of enqueue), for each job: word, its state, base name of its lane, id of who holds its slot; ...}, {'superseded'}
@@ -19,7 +20,7 @@ local ids = {}
 for i = begin, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
 local metas = redis.call('HMGET', KEYS[3], unpack(ids))
 
-local fields, done, moves, slots = {}, {}, {}, {}
+local fields, done, moves, slots, runs = {}, {}, {}, {}, {}
 local words, news, reply = {}, {}, {'ok', ''}
 for j, id in ipairs(ids) do
   local target = tonumber(ARGV[begin + j * 2 - 1])
@@ -53,6 +54,11 @@ for j, id in ipairs(ids) do
   end
   if word == 'done' then
     add(m.state, class_of(m.lane), -1)
+    if m.state == 'succeeded' then
+      -- So far, the run stood in the record alone.
+      runs[#runs + 1] = int((m.runs - 1) % 10) .. '|' .. id
+      runs[#runs + 1] = m.ended .. '|' .. m.epoch .. '|' .. m.peer .. '|succeed||'
+    end
     m.state, m.reason, m.ended, m.due, m.fails, m.reruns = 'scheduled', 'requeue', '', int(now), '0', '0'
     state = m.state
     fields[#fields + 1] = id
@@ -76,10 +82,11 @@ end
 if #done > 0 then
   redis.call('HSET', KEYS[3], unpack(fields))
   redis.call('HDEL', KEYS[6], unpack(done))
+  if #runs > 0 then redis.call('HSET', KEYS[8], unpack(runs)) end
   for slot, job in pairs(slots) do redis.call('HSET', KEYS[7], slot, job.value) end
   for target, move in pairs(moves) do
-    redis.call('ZREM', KEYS[7 + 2 * target], unpack(move.ids))
-    redis.call('ZADD', KEYS[6 + 2 * target], unpack(move.scores))
+    redis.call('ZREM', KEYS[8 + 2 * target], unpack(move.ids))
+    redis.call('ZADD', KEYS[7 + 2 * target], unpack(move.scores))
     if redis.call('ZADD', KEYS[4], 'LT', 'CH', int(now), ARGV[1 + 2 * target]) == 1 then
       news[#news + 1] = ARGV[1 + 2 * target]
     end

@@ -21,9 +21,9 @@ var sources embed.FS
 // scripts are the embedded scripts: one for each edge, and those that move no
 // job.
 type scripts struct {
-	enqueue, claim, settle, beat, reap, miss, lead *redis.Script
-	cancel, requeue, reschedule                    *redis.Script
-	present, survey, stand, wake, pause, drain     *redis.Script
+	enqueue, claim, settle, beat, reap, miss, lead   *redis.Script
+	cancel, requeue, reschedule                      *redis.Script
+	present, survey, stand, wake, pause, drain, list *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only
@@ -54,6 +54,7 @@ func loadScripts(plain bool) scripts {
 		wake:    load("wake", finish),
 		pause:   load("pause", finish),
 		drain:   load("drain", finish),
+		list:    load("list", "flags=no-writes"),
 
 		reschedule: load("reschedule", finish),
 	}

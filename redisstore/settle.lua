@@ -99,10 +99,10 @@ for a = singles, #ARGV, 8 do
     refuse(id, epoch)
   elseif m.state == 'running' then
     local score = now
-    if ARGV[a + 6] ~= '' then
-      -- A ring: each run's error has its place, the oldest is overwritten.
+    if outcome ~= 'succeed' and outcome ~= 'unstarted' then
+      -- A ring: each run has its place, the oldest is overwritten. A run that succeeded stands in the record.
       errors[#errors + 1] = int((m.runs - 1) % 10) .. '|' .. id
-      errors[#errors + 1] = stamp .. '|' .. epoch .. '|' .. peer .. '|' .. ARGV[a + 6]
+      errors[#errors + 1] = table.concat({stamp, epoch, peer, outcome, ARGV[a + 5], ARGV[a + 6]}, '|')
     end
     if outcome == 'fail' or outcome == 'retry' or outcome == 'cancel' then m.fails = int(m.fails + 1) end
     if outcome == 'unstarted' then m.runs = int(m.runs - 1) end

@@ -288,7 +288,7 @@ func TestARetryPastItsGraceFails(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, dianemo.Failed, job.Info.State)
 				require.Equal(t, "grace", job.Info.Reason)
-				require.Equal(t, "boom", job.Info.Errors[0].Text)
+				require.Equal(t, "boom", job.Info.LastError())
 			})
 		})
 	}

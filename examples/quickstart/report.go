@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,10 +132,7 @@ func (r *report) enqueued(err error) {
 
 // problem says why a job did not succeed.
 func problem(job *dianemo.JobInfo, path string) string {
-	why := job.Reason
-	if n := len(job.Errors); n > 0 {
-		why = job.Errors[n-1].Text
-	}
+	why := cmp.Or(job.LastError(), job.Reason)
 	if !strings.Contains(why, path) {
 		why = path + ": " + why
 	}

@@ -67,7 +67,7 @@ func TestJobsThatATerminatedPeerStopsAreGivenBackAtNoCostOrEndFailed(t *testing.
 		f.hasResultOf(l)
 		job := f.get(l.Job)
 		require.Equal(t, 2, job.Runs)
-		require.Empty(t, job.Errors)
+		require.Empty(t, job.LastError())
 	}
 	for _, id := range once {
 		job := f.get(id)
