@@ -24,7 +24,8 @@ const Version = "0.1.0"
 // namespace should agree on BeatEvery, SilentAfter and Lease.
 type Config struct {
 	// Tokens is what this peer can carry at a time, 1 to MaxWeight; default 16
-	// for each CPU that Go may use (GOMAXPROCS).
+	// for each CPU that Go may use (GOMAXPROCS). The load takes a share of it; see
+	// Load and [Peer.SetTokens].
 	Tokens int
 	// Reserve keeps tokens of each priority level, 1 to 9, from all less urgent
 	// ones; default none. The sum may be at most Tokens.
@@ -48,6 +49,8 @@ type Config struct {
 	// ended, before it is reported as stuck; at shutdown, before Run no longer
 	// waits for it. Default 5 s.
 	StuckAfter time.Duration
+
+	Load LoadConfig // how the peer gives way to others on its host
 
 	Hooks  *Hooks
 	Logger *slog.Logger // default slog.Default()
@@ -100,7 +103,7 @@ func (c *Config) fill() error {
 	if c.Finish < 0 && c.Finish != None {
 		return &FieldError{"Config.Finish", c.Finish, "a positive duration, 0 for the default, or None"}
 	}
-	return nil
+	return c.Load.fill()
 }
 
 // A Peer is one process's part in the fleet: it runs jobs of the kinds that it
@@ -120,8 +123,9 @@ type Peer struct {
 	partitions []*partition
 	closing    atomic.Bool // claims nothing more
 	term       atomic.Pointer[term]
-	unseen     complaint     // about the peer not showing itself
-	beatSoon   chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
+	load       atomic.Pointer[LoadInfo] // the last sample
+	unseen     complaint                // about the peer not showing itself
+	beatSoon   chan struct{}            // has room for one: some partition is to be beaten, or the peer shown, now
 }
 
 type registered struct {
@@ -234,6 +238,9 @@ func (p *Peer) Run(ctx context.Context) error {
 	rest.Go(func() { p.beats(alive, fail) })
 	rest.Go(func() { p.lead(alive) })
 	rest.Go(func() { p.chores(alive) })
+	if !p.config.Load.Off {
+		rest.Go(func() { p.loads(alive) })
+	}
 
 	<-ctx.Done()
 	err := p.shutdown(&work, abandon)

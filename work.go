@@ -33,6 +33,7 @@ type partition struct {
 	ahead time.Duration // the store's clock less ours
 	tick  time.Time     // when to look although nothing was heard
 	trip  time.Duration // the quickest turn so far: mostly the network's part
+	carry levels        // the peer's capacity at the last plan
 
 	beaten  atomic.Bool // a beat is under way
 	beatNow atomic.Bool // the next beat names all runs
@@ -144,13 +145,16 @@ func (part *partition) plan() (Claim, levels) {
 	}
 	if ticks {
 		part.look.Store(true)
+	}
+	capacity := p.ledger.capacity()
+	if ticks || capacity != part.carry {
 		for _, l := range part.view.lanes {
 			l.stuck = 0
 		}
 	}
+	part.carry = capacity
 	due, _ := part.view.due(now.Add(part.ahead))
 	var need levels
-	capacity := p.ledger.capacity()
 	for _, l := range due {
 		if n := l.need(capacity); n > 0 && (need[l.Priority] == 0 || n < need[l.Priority]) {
 			need[l.Priority] = n
@@ -164,13 +168,22 @@ func (part *partition) plan() (Claim, levels) {
 		p.ledger.leave(&part.place)
 		return Claim{}, levels{}
 	}
-	grant, ok := p.ledger.ask(&part.place, need)
-	if !ok && !look {
-		return Claim{}, levels{}
+	grant, jobs := p.ledger.ask(&part.place, need)
+	if jobs == 0 {
+		if look && p.ledger.dry() {
+			// The load or the operator has stopped all claims; it will be called, and
+			// looks then.
+			part.look.Store(true)
+			look = false
+		}
+		if !look {
+			return Claim{}, levels{}
+		}
+		// Without a budget it only learns what there is, so that what becomes free
+		// goes to the most urgent.
+		jobs = part.batch
 	}
-	// Without a budget it only learns what there is, so that what becomes free
-	// goes to the most urgent.
-	return Claim{Limit: part.batch, Room: grant, Lanes: part.view.choose(due, grant, capacity), From: part.page,
+	return Claim{Limit: min(part.batch, jobs), Room: grant, Lanes: part.view.choose(due, grant, capacity), From: part.page,
 		BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter}, grant
 }
 
