@@ -116,7 +116,7 @@ type Peer struct {
 	started time.Time
 	ledger  *ledger
 
-	mu    sync.Mutex // guards kinds and ran
+	mu    sync.Mutex // guards kinds and ran, and partitions until Run has made them
 	kinds map[string]registered
 	ran   bool
 
@@ -225,10 +225,13 @@ func (p *Peer) Run(ctx context.Context) error {
 	turns, abandon := context.WithCancel(base) // ends when results can wait no longer
 	context.AfterFunc(turns, quit)
 	defer abandon()
-	p.partitions = make([]*partition, p.store.Partitions())
-	for i := range p.partitions {
-		p.partitions[i] = newPartition(p, i)
+	partitions := make([]*partition, p.store.Partitions())
+	for i := range partitions {
+		partitions[i] = newPartition(p, i)
 	}
+	p.mu.Lock()
+	p.partitions = partitions
+	p.mu.Unlock()
 
 	var work, rest sync.WaitGroup
 	for _, part := range p.partitions {

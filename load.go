@@ -306,6 +306,10 @@ func (p *Peer) SetTokens(tokens int) error {
 		return &FieldError{"tokens", tokens, fmt.Sprintf("0 to %d", MaxWeight)}
 	}
 	p.ledger.setTokens(tokens)
+	// Jobs that were found too heavy have left the line.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kickAll()
 	select {
 	case p.beatSoon <- struct{}{}:
 	default:

@@ -209,7 +209,9 @@ func (w *worker) hooks() *dianemo.Hooks {
 		},
 		Reap: func(i dianemo.ReapInfo) { w.say(line{Event: reaped, Job: i.ID, Silent: i.Peer, State: i.State}) },
 		Lead: func(i dianemo.LeadInfo) { w.say(line{Event: lead, Term: i.Term, Leading: i.Leading}) },
-		Load: func(i dianemo.LoadInfo) { w.say(line{Event: sampled, Share: i.Share, Known: i.Known, Hot: i.Hot, Taken: time.Now()}) },
+		Load: func(i dianemo.LoadInfo) {
+			w.say(line{Event: sampled, Share: i.Share, Known: i.Known, Hot: i.Hot, Taken: time.Now()})
+		},
 	}
 }
 
