@@ -70,15 +70,16 @@ func (d *dial) more(n int) {
 	}
 }
 
-// A claimCounter counts calls with a claim.
+// A claimCounter counts calls with a claim, and those that were answered.
 type claimCounter struct {
 	dianemo.Store
-	claims atomic.Int64
+	claims, answers atomic.Int64
 }
 
 func (c *claimCounter) Turn(ctx context.Context, partition int, call dianemo.Call, settle []dianemo.Settlement, claim dianemo.Claim) (dianemo.TurnReply, error) {
 	if claim.Limit > 0 {
 		c.claims.Add(1)
+		defer c.answers.Add(1)
 	}
 	return c.Store.Turn(ctx, partition, call, settle, claim)
 }
@@ -221,10 +222,9 @@ func TestWithCountSelfAPeerOnWhichNothingRunsClaimsOne(t *testing.T) {
 
 func TestTokensCanBeChangedByHand(t *testing.T) {
 	onEach(t, func(t *testing.T, store dianemo.Store) {
-		g := newGate()
-		var kind dianemo.Kind[Args]
-		var heavy dianemo.Kind[Args]
-		peer := start(t, store, dianemo.Config{Tokens: 4, Reserve: map[int]int{1: 2}}, func(p *dianemo.Peer) {
+		g, count := newGate(), &claimCounter{Store: store}
+		var kind, heavy dianemo.Kind[Args]
+		peer := start(t, count, dianemo.Config{Tokens: 4, Reserve: map[int]int{1: 2}}, func(p *dianemo.Peer) {
 			for _, bad := range []int{-1, dianemo.MaxWeight + 1} {
 				var got *dianemo.FieldError
 				require.ErrorAs(t, p.SetTokens(bad), &got)
@@ -259,7 +259,10 @@ func TestTokensCanBeChangedByHand(t *testing.T) {
 		g.release(t)
 		require.Equal(t, dianemo.Succeed, peer.next().Outcome)
 		require.Equal(t, dianemo.Succeed, peer.next().Outcome)
+		before := count.answers.Load()
 		require.NoError(t, peer.SetTokens(8))
+		// Asked for the lightest job of its lane, and for all that could be had.
+		require.Eventually(t, func() bool { return count.answers.Load() >= before+2 }, 20*time.Second, time.Millisecond)
 		shows(8)
 		require.Empty(t, g.started, "with the reserve it needs nine")
 		require.NoError(t, peer.SetTokens(9))
@@ -350,6 +353,30 @@ func TestABadSourceOfLoadIsOutlived(t *testing.T) {
 			require.NoError(t, peer.stop())
 		})
 	}
+}
+
+// One that is always late is used, and complained of once.
+func TestASlowSourceOfLoadIsUsed(t *testing.T) {
+	d := newDial(t, 0, 0)
+	load, hooks := d.config(dianemo.LoadConfig{})
+	var mu sync.Mutex
+	warned := 0
+	answer := make(chan dianemo.Load)
+	slow := func(context.Context) (dianemo.Load, error) { return <-answer, nil }
+	d.fails.Store(&slow)
+	start(t, embeddedStore(t, 1), dianemo.Config{Load: load, Hooks: hooks,
+		Logger: slog.New(warnings{slog.DiscardHandler, "the load is not known", &mu, &warned})}, func(*dianemo.Peer) {})
+	for n := range 5 {
+		require.ErrorContains(t, d.until(func(i dianemo.LoadInfo) bool { return i.Err != nil }).Err, "has not returned")
+		answer <- dianemo.Load{Host: float64(n) / 10}
+		require.Equal(t, float64(n)/10, d.until(func(i dianemo.LoadInfo) bool { return i.Err == nil }).Share)
+	}
+	d.fails.Store(nil)
+	close(answer)
+	d.until(func(i dianemo.LoadInfo) bool { return i.Err == nil })
+	mu.Lock()
+	defer mu.Unlock()
+	require.Equal(t, 1, warned)
 }
 
 // The host's own load, whatever it is, and what readers see of it.
