@@ -137,8 +137,19 @@ func (part *partition) unreported(rep report) {
 	}
 }
 
-// present shows the peer to readers.
+// present shows the peer to readers: one call at a time, and once more if it
+// was called meanwhile, so that an older state never covers a newer one.
 func (p *Peer) present(ctx context.Context, fail func(error)) {
+	if p.shows.Add(1) > 1 {
+		return
+	}
+	for calls := int64(0); !p.shows.CompareAndSwap(calls, 0); {
+		calls = p.shows.Load()
+		p.presentNow(ctx, fail)
+	}
+}
+
+func (p *Peer) presentNow(ctx context.Context, fail func(error)) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"

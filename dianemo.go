@@ -125,6 +125,7 @@ type Peer struct {
 	term       atomic.Pointer[term]
 	load       atomic.Pointer[LoadInfo] // the last sample
 	unseen     complaint                // about the peer not showing itself
+	shows      atomic.Int64             // calls of present since none was under way
 	beatSoon   chan struct{}            // has room for one: some partition is to be beaten, or the peer shown, now
 }
 
