@@ -30,7 +30,22 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds, of which the median is printed")
 	only := flag.String("run", "", "only the figures whose names match this regular expression")
 	load := flag.Bool("load", false, "let the peers give way to the load of the host, as they do by default")
+	give := flag.Bool("giveway", false, "instead, show two peers that give way to a process that burns the CPU")
+	if isPart, err := part(); isPart {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
+	if *give {
+		if err := giveWay(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(*jobs, *rounds, *only, *load); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
