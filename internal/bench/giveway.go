@@ -134,7 +134,7 @@ func part() (bool, error) {
 		runtime.GOMAXPROCS(n + 1) // one that hears when to end
 		for range n {
 			go func() {
-				for { // burns
+				for n := uint64(1); n > 0; n++ { // burns
 				}
 			}()
 		}
