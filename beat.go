@@ -220,8 +220,13 @@ func (p *Peer) show(ctx context.Context, fail func(error)) {
 	if err != nil {
 		host = "unknown"
 	}
-	info := PeerInfo{ID: p.id, Host: host, PID: os.Getpid(), Version: Version, Started: p.started, Tokens: p.config.Tokens,
+	tokens, available, budget := p.ledger.state()
+	info := PeerInfo{ID: p.id, Host: host, PID: os.Getpid(), Version: Version, Started: p.started,
+		Tokens: tokens, Available: available, Load: budget.share, Hot: budget.hot,
 		Reserve: p.config.Reserve, Running: p.ledger.inUse(), Closing: p.closing.Load(), Draining: p.draining.Load(), SilentAfter: p.config.SilentAfter}
+	if sample := p.load.Load(); sample != nil {
+		info.LoadKnown, info.Pressure = sample.Known, sample.Load.Pressure
+	}
 	for name := range p.kinds {
 		info.Kinds = append(info.Kinds, name)
 	}

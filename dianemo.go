@@ -24,7 +24,8 @@ const Version = "0.1.0"
 // namespace should agree on BeatEvery, SilentAfter and Lease.
 type Config struct {
 	// Tokens is what this peer can carry at a time, 1 to MaxWeight; default 16
-	// for each CPU that Go may use (GOMAXPROCS).
+	// for each CPU that Go may use (GOMAXPROCS). The load takes a share of it; see
+	// Load and [Peer.SetTokens].
 	Tokens int
 	// Reserve keeps tokens of each priority level, 1 to 9, from all less urgent
 	// ones; default none. The sum may be at most Tokens.
@@ -60,6 +61,7 @@ type Config struct {
 	// WrapEnqueue puts something around every enqueue through this peer: see
 	// [EnqueueFunc].
 	WrapEnqueue func(next EnqueueFunc) EnqueueFunc
+	Load        LoadConfig // how the peer gives way to others on its host
 
 	Hooks  *Hooks
 	Logger *slog.Logger // default slog.Default()
@@ -116,7 +118,7 @@ func (c *Config) fill() error {
 	if c.Finish < 0 && c.Finish != None {
 		return &FieldError{"Config.Finish", c.Finish, "a positive duration, 0 for the default, or None"}
 	}
-	return nil
+	return c.Load.fill()
 }
 
 // A Peer is one process's part in the fleet: it runs jobs of the kinds that it
@@ -129,7 +131,7 @@ type Peer struct {
 	started time.Time
 	ledger  *ledger
 
-	mu    sync.Mutex // guards kinds and ran
+	mu    sync.Mutex // guards kinds and ran, and partitions until Run has made them
 	kinds map[string]registered
 	ran   bool
 
@@ -139,11 +141,12 @@ type Peer struct {
 	shows      atomic.Int64 // calls to show itself that were asked for
 	standing   standing
 	term       atomic.Pointer[term]
-	unseen     complaint     // about the peer not showing itself
-	blind      complaint     // about rounds that see nothing
-	soon       chan struct{} // has room for one: a round is to be made now
-	bid        chan struct{} // has room for one: the lease may be free
-	beatSoon   chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
+	load       atomic.Pointer[LoadInfo] // the last sample
+	unseen     complaint                // about the peer not showing itself
+	blind      complaint                // about rounds that see nothing
+	soon       chan struct{}            // has room for one: a round is to be made now
+	bid        chan struct{}            // has room for one: the lease may be free
+	beatSoon   chan struct{}            // has room for one: some partition is to be beaten, or the peer shown, now
 }
 
 type registered struct {
@@ -261,10 +264,13 @@ func (p *Peer) Run(ctx context.Context) error {
 	context.AfterFunc(turns, quit)
 	defer abandon()
 	p.standing.register(p.kinds)
-	p.partitions = make([]*partition, p.store.Partitions())
-	for i := range p.partitions {
-		p.partitions[i] = newPartition(p, i)
+	partitions := make([]*partition, p.store.Partitions())
+	for i := range partitions {
+		partitions[i] = newPartition(p, i)
 	}
+	p.mu.Lock()
+	p.partitions = partitions
+	p.mu.Unlock()
 
 	var work, rest sync.WaitGroup
 	for _, part := range p.partitions {
@@ -274,6 +280,9 @@ func (p *Peer) Run(ctx context.Context) error {
 	rest.Go(func() { p.beats(alive, fail) })
 	rest.Go(func() { p.lead(alive) })
 	rest.Go(func() { p.rounds(alive) })
+	if !p.config.Load.Off {
+		rest.Go(func() { p.loads(alive) })
+	}
 
 	<-ctx.Done()
 	err := p.shutdown(&work, abandon)

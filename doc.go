@@ -42,6 +42,10 @@
 // p, what runs at levels q and below it in urgency, and w, fit into the tokens
 // less the reserves of the levels more urgent than q.
 //
+// Others come first on a peer's host: its tokens shrink by the share of the CPUs
+// that they use, and when that is nine tenths it claims nothing until it is
+// below three quarters; running jobs go on. See [LoadConfig].
+//
 // # What is promised
 //
 //   - A job whose enqueue returned nil is in Redis, once.

@@ -89,6 +89,7 @@ func TestBadConfigIsRefusedByName(t *testing.T) {
 		"Config.Lease":       {Lease: -time.Second},
 		"Config.Finish":      {Finish: -1},
 		"Config.StuckAfter":  {StuckAfter: -1},
+		"Config.Load.Every":  {Load: dianemo.LoadConfig{Every: 9 * time.Millisecond}},
 	} {
 		_, err := dianemo.NewPeer(store, config)
 		var got *dianemo.FieldError

@@ -63,7 +63,7 @@ type running struct {
 
 // start makes a peer, lets register give it handlers, and runs it until stop
 // or the test's end. BeatEvery is an hour unless set: what a test sees soon, a
-// tick did not do.
+// tick did not do. The load is off unless the test has a source of it.
 func start(t *testing.T, store dianemo.Store, config dianemo.Config, register func(p *dianemo.Peer)) *running {
 	t.Helper()
 	r := &running{t: t, settled: make(chan dianemo.SettleInfo, 10000), beats: make(chan dianemo.BeatInfo, 10000), ended: make(chan error, 1)}
@@ -73,6 +73,7 @@ func start(t *testing.T, store dianemo.Store, config dianemo.Config, register fu
 	if config.Logger == nil {
 		config.Logger = quiet
 	}
+	config.Load.Off = config.Load.Source == nil
 	hooks := dianemo.Hooks{}
 	if config.Hooks != nil {
 		hooks = *config.Hooks

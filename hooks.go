@@ -14,6 +14,7 @@ type Hooks struct {
 	Reap    func(ReapInfo)    // for each job, on the leader
 	Miss    func(MissInfo)    // for each job, on whoever found it
 	Lead    func(LeadInfo)    // when this peer takes or loses the lease
+	Load    func(LoadInfo)    // for each sample of the load, and each that could not be had
 
 	// For each job of a Cancel, Requeue or Reschedule that was answered, on whoever
 	// called it. A job that an enqueue replaced is told to none.
@@ -94,6 +95,18 @@ type LeadInfo struct {
 	Term    int64
 }
 
+// LoadInfo is a sample of the load and what it makes of a peer's tokens.
+type LoadInfo struct {
+	Load  Load    // the last good one
+	Known bool    // false: there was none, or none of the last ten was good
+	Share float64 // that counts: of others, or with CountSelf of all; 0 if not Known
+	Hot   bool    // nothing is claimed
+	// Available is what the load leaves of the peer's Tokens, before what runs
+	// here is subtracted.
+	Tokens, Available int
+	Err               error // why this sample is not a good one
+}
+
 // filled returns hooks in which nothing is nil.
 func (h *Hooks) filled() Hooks {
 	var f Hooks
@@ -110,6 +123,7 @@ func (h *Hooks) filled() Hooks {
 	fill(&f.Cancel)
 	fill(&f.Requeue)
 	fill(&f.Reschedule)
+	fill(&f.Load)
 	return f
 }
 

@@ -491,12 +491,21 @@ type PeerInfo struct {
 	Started time.Time
 	Seen    time.Time // its last beat, by the store's clock
 	Kinds   []string
-	Tokens  int
-	Reserve map[int]int
-	Running map[int]int // tokens in use, by priority
-	Jobs    int         // jobs running
-	Stuck   []string    // ids of jobs whose handlers ignore the end of their context
-	Closing bool        // shutting down: claims nothing
+	Tokens  int // now; see [Peer.SetTokens]
+	// Available is what the load leaves of Tokens, before what runs is
+	// subtracted; 0 while the host is Hot.
+	Available int
+	// Load is the share of the CPUs that counts: what others use, or with
+	// CountSelf all. It is 0 unless LoadKnown.
+	Load      float64
+	LoadKnown bool
+	Hot       bool
+	Pressure  *float64 // as in [Load]
+	Reserve   map[int]int
+	Running   map[int]int // tokens in use, by priority
+	Jobs      int         // jobs running
+	Stuck     []string    // ids of jobs whose handlers ignore the end of their context
+	Closing   bool        // shutting down: claims nothing
 	// Draining: it has heard that it was drained, and claims nothing; what it runs
 	// goes on.
 	Draining bool

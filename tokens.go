@@ -15,20 +15,21 @@ type levels [10]int
 //	tokens of running jobs at levels >= q  +  w  <=  available - reserves of levels < q
 //
 // so that the whole never exceeds what is available, and no level enters the
-// reserve of a more urgent one. It is judged at claim; a budget that shrinks
-// evicts nothing.
+// reserve of a more urgent one. Available is what the load leaves of the
+// tokens. The rule is judged at claim; a budget that shrinks evicts nothing.
 //
 // The budget of a claim is set aside before it is sent, so that claims under
 // way at the same time never overspend; and partitions that wait for tokens
 // stand in line, the most urgent first.
 type ledger struct {
-	mu        sync.Mutex
-	available int
-	reserve   levels
-	running   levels // tokens charged, by priority
-	aside     levels // tokens granted to claims under way, as in room
-	line      []*place
-	saving    saving
+	mu      sync.Mutex
+	tokens  int
+	budget  budget // by the load
+	reserve levels
+	running levels // tokens charged, by priority
+	aside   levels // tokens granted to claims under way, as in room
+	line    []*place
+	saving  saving
 }
 
 // A saving keeps tokens together for one heavy job: while it lasts, nobody else
@@ -37,6 +38,15 @@ type saving struct {
 	by    *place // nil: nobody saves
 	level int
 	until time.Time // so that a partition that does not answer does not save for ever
+}
+
+// A budget is what the load allows. The zero value is that of no load.
+type budget struct {
+	share float64 // of the tokens that are not to be had
+	hot   bool    // none are
+	// single: even so, if nothing runs, one job may be claimed that fits into all
+	// tokens.
+	single bool
 }
 
 // A place in the line of partitions that wait for tokens. Only the ledger
@@ -66,22 +76,72 @@ func (p *place) fits(room levels) bool {
 	return false
 }
 
-func newLedger(available int, reserve map[int]int) *ledger {
-	l := &ledger{available: available}
+func newLedger(tokens int, reserve map[int]int) *ledger {
+	l := &ledger{tokens: tokens}
 	for level, tokens := range reserve {
 		l.reserve[level] = tokens
 	}
 	return l
 }
 
+// available is what the load leaves of the tokens.
+func (l *ledger) available() int {
+	if l.budget.hot {
+		return 0
+	}
+	// A share that is off by a rounding error must not cost a token.
+	return min(int(float64(l.tokens)*(1-l.budget.share)+1e-6), l.tokens)
+}
+
+// setTokens and adapt change what is available. Partitions that did not get
+// what they asked for stand in line, so whoever can be served now is called.
+
+func (l *ledger) setTokens(tokens int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tokens = tokens
+	l.callNext()
+}
+
+// adapt returns the budget so far.
+func (l *ledger) adapt(b budget) budget {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.budget
+	l.budget = b
+	if b != was {
+		l.callNext()
+	}
+	return was
+}
+
+func (l *ledger) state() (tokens, available int, b budget) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tokens, l.available(), l.budget
+}
+
+// dry reports whether nothing could be claimed, whatever waits.
+func (l *ledger) dry() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.available() == 0 && (!l.single() || l.tokens == 0)
+}
+
+// single reports whether one job may be claimed although it does not fit.
+func (l *ledger) single() bool {
+	return l.budget.single && l.running == levels{} && l.aside == levels{}
+}
+
 // room is what may still be claimed: w at level p fits if it is at most
 // room[q] for every q <= p.
 func (l *ledger) room() levels {
 	var room levels
+	available := l.available()
 	atOrBelow, reserved := 0, 0 // running at levels >= q; reserves of levels < q
 	for q := 9; q >= 1; q-- {
 		atOrBelow += l.running[q]
-		room[q] = l.available - atOrBelow - l.aside[q]
+		room[q] = available - atOrBelow - l.aside[q]
 	}
 	for q := 1; q <= 9; q++ {
 		room[q] -= reserved
@@ -90,9 +150,9 @@ func (l *ledger) room() levels {
 	return room
 }
 
-// roomFor is the room as one partition may use it.
-func (l *ledger) roomFor(p *place) levels {
-	room := l.room()
+// lets is what is left of a room for one partition: while another saves for a
+// heavy job, nothing at that job's level and the less urgent ones.
+func (l *ledger) lets(p *place, room levels) levels {
 	if l.saving.by != nil && l.saving.by != p && time.Now().Before(l.saving.until) {
 		for q := l.saving.level; q <= 9; q++ {
 			room[q] = min(room[q], 0)
@@ -101,11 +161,12 @@ func (l *ledger) roomFor(p *place) levels {
 	return room
 }
 
-// now is the room as p may use it.
-func (l *ledger) now(p *place) levels {
+// now is the room as p may use it, and reach what it would be if nothing ran.
+func (l *ledger) now(p *place) (room, reach levels) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.roomFor(p)
+	idle := ledger{tokens: l.tokens, budget: l.budget, reserve: l.reserve}
+	return l.lets(p, l.room()), idle.room()
 }
 
 // save makes p the one for whom tokens are kept together, unless another is.
@@ -134,10 +195,11 @@ func (l *ledger) spend(p *place) {
 func (l *ledger) spare(need int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	room := l.roomFor(nil)
+	room := l.room()
 	for q := range room {
 		room[q] += l.aside[q]
 	}
+	room = l.lets(nil, room)
 	for level := 9; level >= 1; level-- {
 		if need <= room.fits(level) {
 			return level
@@ -146,22 +208,27 @@ func (l *ledger) spare(need int) int {
 	return 0
 }
 
-// load is the share of the tokens that is in use.
+// load is the share of the tokens that can't be had, by what runs here and by
+// what others use of the host.
 func (l *ledger) load() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	used := 0
+	free := l.available()
 	for _, tokens := range l.running {
-		used += tokens
+		free -= tokens
 	}
-	return float64(used) / float64(max(l.available, 1))
+	return 1 - float64(max(free, 0))/float64(max(l.tokens, 1))
 }
 
-// capacity is the room of a peer on which nothing runs.
+// capacity is the room of a peer on which nothing runs and no load is.
 func (l *ledger) capacity() levels {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	idle := ledger{available: l.available, reserve: l.reserve}
+	return l.whole()
+}
+
+func (l *ledger) whole() levels {
+	idle := ledger{tokens: l.tokens, reserve: l.reserve}
 	return idle.room()
 }
 
@@ -170,20 +237,25 @@ func (r levels) fits(level int) int {
 	return slices.Min(r[1 : level+1])
 }
 
-// ask grants a claim its budget: to be charged or given back with grant.close.
-// It returns false if nothing fits now; then p stands in line and is called
-// when it is worth asking again.
-func (l *ledger) ask(p *place, need levels) (levels, bool) {
+// ask grants a claim its budget, for that many jobs at most: to be charged or
+// given back with grant.close. It returns 0 jobs if nothing fits now; then p
+// stands in line and is called when it is worth asking again.
+func (l *ledger) ask(p *place, need levels) (grant levels, jobs int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	room := l.roomFor(p)
+	room := l.room()
 	level := p.level()
 	p.need = need
+	jobs = MaxCallJobs
+	if l.single() && !p.fits(l.lets(p, room)) && l.next(room) == nil {
+		room, jobs = l.whole(), 1
+	}
 	if p.level() != level {
 		l.drop(p) // it stands elsewhere now
 	}
 	waits := slices.Contains(l.line, p)
-	next := l.next()
+	next := l.next(room)
+	room = l.lets(p, room)
 	turn := next == nil || next == p || !waits && p.level() < next.level()
 	if !turn || !p.fits(room) {
 		if !waits {
@@ -196,17 +268,20 @@ func (l *ledger) ask(p *place, need levels) (levels, bool) {
 		if next != nil && next != p {
 			next.call()
 		}
-		return levels{}, false
+		return levels{}, 0
 	}
 	l.drop(p)
 	// Half of the peer's tokens at a time, so that what one claim brought runs
 	// while the next is under way; and half of what there is where others wait,
 	// so that a claim whose partition does not answer does not hold everything.
-	most := (l.available + 1) / 2
+	most := (l.available() + 1) / 2
 	if len(l.line) > 0 {
 		most = (room[1] + 1) / 2
 	}
-	grant := room
+	if jobs == 1 {
+		most = l.tokens
+	}
+	grant = room
 	for q := range grant {
 		grant[q] = min(grant[q], max(most, slices.Max(need[:])))
 	}
@@ -214,13 +289,13 @@ func (l *ledger) ask(p *place, need levels) (levels, bool) {
 		grant[q] = max(grant[q], 0)
 		l.aside[q] += grant[q]
 	}
-	return grant, true
+	return grant, jobs
 }
 
 // next is the first in line for whom there is room.
-func (l *ledger) next() *place {
+func (l *ledger) next(room levels) *place {
 	for _, p := range l.line {
-		if p.fits(l.roomFor(p)) {
+		if p.fits(l.lets(p, room)) {
 			return p
 		}
 	}
@@ -266,7 +341,11 @@ func (l *ledger) callNext() {
 	if len(l.line) == 0 {
 		return
 	}
-	if p := l.next(); p != nil {
+	p := l.next(l.room())
+	if p == nil && l.single() {
+		p = l.next(l.whole())
+	}
+	if p != nil {
 		p.call()
 	}
 }

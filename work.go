@@ -39,6 +39,7 @@ type partition struct {
 	heavy *laneKnown    // whose job tokens are saved for
 	renew bool          // the hold on it is to be renewed
 	next  time.Time     // when a lane's patience ends, by our clock; zero: none waits
+	carry levels        // the peer's capacity at the last plan
 
 	told    atomic.Bool  // a message about runs came since the last claim was sent
 	beaten  atomic.Bool  // a beat is under way
@@ -212,18 +213,64 @@ func (part *partition) plan() (Claim, levels) {
 		p.ledger.leave(&part.place)
 		return Claim{Stance: p.stance(false)}, levels{}
 	}
-	capacity, room := p.ledger.capacity(), p.ledger.now(&part.place)
-	if h := part.heavy; h != nil && (h.passed.IsZero() || h.need(capacity) == 0) {
-		part.stopSaving() // it has gone, or would never fit
+	capacity := p.ledger.capacity()
+	if capacity != part.carry {
+		part.carry = capacity
+		for _, l := range part.view.lanes {
+			l.stuck = 0
+		}
 	}
-	var need levels
-	var hold *Lane
+	need, hold := part.wants(due, capacity, now)
+	looks := part.look.Swap(false) || hold != nil
+	if looks {
+		need[1] = 1 // what is not known may be urgent and light
+	}
+	if need == (levels{}) {
+		p.ledger.leave(&part.place)
+		return Claim{Stance: p.stance(false)}, levels{}
+	}
+	grant, jobs := p.ledger.ask(&part.place, need)
+	for _, l := range due {
+		if n := l.need(capacity); jobs == 0 || n == 0 || n > grant.fits(l.Priority) || !part.may(l) {
+			part.passOn(l)
+		}
+	}
+	if jobs == 0 && looks && p.ledger.dry() {
+		// The load or the operator has stopped all claims; it will be called, and
+		// looks then. Whoever was to be told of news is another now.
+		for _, kind := range part.takeNews() {
+			p.passOn(part.number, News{Kind: kind, Priority: 2}, p.id)
+		}
+		part.look.Store(true)
+		looks = false
+	}
+	if jobs == 0 && !looks {
+		return Claim{Stance: p.stance(false)}, levels{}
+	}
+	if jobs == 0 {
+		jobs = part.batch // without a budget it only learns what there is, so that what becomes free goes to the most urgent
+	}
+	claim := Claim{Limit: min(part.batch, jobs), Room: grant, Lanes: part.view.choose(due, grant, capacity, part.takeNews(), part.may),
+		From: part.page, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter, Hold: hold}
+	if len(due) == 0 {
+		claim.Stance = p.stance(true)
+	}
+	return claim, grant
+}
+
+// wants is what a claim must have room for, by levels, and the lane that the
+// peer asks to hold, if one has been passed over for long enough.
+func (part *partition) wants(due []*laneKnown, capacity levels, now time.Time) (need levels, hold *Lane) {
+	room, reach := part.peer.ledger.now(&part.place)
+	if h := part.heavy; h != nil && (h.passed.IsZero() || h.need(capacity) == 0 || h.least() > reach.fits(h.Priority)) {
+		part.stopSaving() // it has gone, or would not fit if nothing ran
+	}
 	for _, l := range due {
 		n := l.need(capacity)
 		if l == part.heavy {
 			n = min(l.most(), capacity.fits(l.Priority))
 		}
-		if part.waits(l, n, room, capacity, now) {
+		if part.waits(l, n, room, reach, now) {
 			hold = &l.Lane
 		}
 		if n > 0 && part.may(l) && (need[l.Priority] == 0 || n < need[l.Priority]) {
@@ -233,35 +280,16 @@ func (part *partition) plan() (Claim, levels) {
 	if part.renew {
 		hold, part.renew = &part.heavy.Lane, false
 	}
-	looks := part.look.Swap(false) || hold != nil
-	if looks {
-		need[1] = 1 // what is not known may be urgent and light
-	}
-	if need == (levels{}) {
-		p.ledger.leave(&part.place)
-		return Claim{Stance: p.stance(false)}, levels{}
-	}
-	grant, ok := p.ledger.ask(&part.place, need)
-	for _, l := range due {
-		if n := l.need(capacity); !ok || n == 0 || n > grant.fits(l.Priority) || !part.may(l) {
-			part.passOn(l)
-		}
-	}
-	if !ok && !looks {
-		return Claim{Stance: p.stance(false)}, levels{}
-	}
+	return need, hold
+}
+
+// takeNews returns the kinds of which there was news since the last call.
+func (part *partition) takeNews() []string {
 	part.mu.Lock()
+	defer part.mu.Unlock()
 	kinds := part.news
 	part.news = nil
-	part.mu.Unlock()
-	// Without a budget it only learns what there is, so that what becomes free
-	// goes to the most urgent.
-	claim := Claim{Limit: part.batch, Room: grant, Lanes: part.view.choose(due, grant, capacity, kinds, part.may), From: part.page,
-		BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter, Hold: hold}
-	if len(due) == 0 {
-		claim.Stance = p.stance(true)
-	}
-	return claim, grant
+	return kinds
 }
 
 // may reports whether a lane may be claimed from: while tokens are saved for a
@@ -273,9 +301,9 @@ func (part *partition) may(l *laneKnown) bool {
 // waits keeps a due lane's patience: it reports whether its job was passed over
 // by lighter ones for long enough. What is as light as anything is not passed
 // over, it waits its turn.
-func (part *partition) waits(l *laneKnown, need int, room, capacity levels, now time.Time) bool {
+func (part *partition) waits(l *laneKnown, need int, room, reach levels, now time.Time) bool {
 	p := part.peer
-	most := min(l.most(), capacity.fits(l.Priority))
+	most := min(l.most(), reach.fits(l.Priority))
 	switch {
 	case p.config.HeavyWait == Unlimited || need == 0 || l.least() > most || most <= p.standing.lightest || most <= room.fits(l.Priority) && l != part.heavy:
 		l.passed = time.Time{}

@@ -251,19 +251,27 @@ func (s *Store) countsIn(ctx context.Context, t tag, now time.Time) (map[string]
 
 // A presence is how a peer shows itself, as stored.
 type presence struct {
-	Host    string      `json:"host"`
-	PID     int         `json:"pid"`
-	Version string      `json:"version"`
-	Started int64       `json:"started"` // ms
-	Kinds   []string    `json:"kinds"`
-	Tokens  int         `json:"tokens"`
-	Reserve map[int]int `json:"reserve,omitempty"`
-	Running map[int]int `json:"running,omitempty"`
-	Jobs    int         `json:"jobs"`
-	Stuck   []string    `json:"stuck,omitempty"`
-	Closing bool        `json:"closing,omitempty"`
-	Drained bool        `json:"drained,omitempty"`
-	Silent  int64       `json:"silent"` // ms
+	Host      string       `json:"host"`
+	PID       int          `json:"pid"`
+	Version   string       `json:"version"`
+	Started   int64        `json:"started"` // ms
+	Kinds     []string     `json:"kinds"`
+	Tokens    int          `json:"tokens"`
+	Reserve   map[int]int  `json:"reserve,omitempty"`
+	Running   map[int]int  `json:"running,omitempty"`
+	Jobs      int          `json:"jobs"`
+	Stuck     []string     `json:"stuck,omitempty"`
+	Closing   bool         `json:"closing,omitempty"`
+	Drained   bool         `json:"drained,omitempty"`
+	Silent    int64        `json:"silent"`         // ms
+	Load      *presentLoad `json:"load,omitempty"` // nil: not known
+	Available int          `json:"available"`
+	Hot       bool         `json:"hot,omitempty"`
+}
+
+type presentLoad struct {
+	Share    float64  `json:"share"`
+	Pressure *float64 `json:"pressure,omitempty"`
 }
 
 // Present implements [dianemo.Store].
@@ -271,8 +279,12 @@ func (s *Store) Present(ctx context.Context, peer dianemo.PeerInfo, gone bool) (
 	if gone {
 		return s.present(ctx, peer.ID, "")
 	}
+	var load *presentLoad
+	if peer.LoadKnown {
+		load = &presentLoad{peer.Load, peer.Pressure}
+	}
 	record, err := json.Marshal(presence{peer.Host, peer.PID, peer.Version, peer.Started.UnixMilli(), peer.Kinds, peer.Tokens,
-		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.Draining, peer.SilentAfter.Milliseconds()})
+		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.Draining, peer.SilentAfter.Milliseconds(), load, peer.Available, peer.Hot})
 	if err != nil {
 		return false, fmt.Errorf("redisstore: record of peer %s: %w", peer.ID, err)
 	}
@@ -300,9 +312,13 @@ func (s *Store) Peers(ctx context.Context) ([]dianemo.PeerInfo, error) {
 		if nowCmd.Val().Sub(seen) > silent {
 			continue
 		}
-		peers = append(peers, dianemo.PeerInfo{ID: id, Host: r.Host, PID: r.PID, Version: r.Version, Started: time.UnixMilli(r.Started),
+		peer := dianemo.PeerInfo{ID: id, Host: r.Host, PID: r.PID, Version: r.Version, Started: time.UnixMilli(r.Started),
 			Seen: seen, Kinds: r.Kinds, Tokens: r.Tokens, Reserve: r.Reserve, Running: r.Running, Jobs: r.Jobs, Stuck: r.Stuck,
-			Closing: r.Closing, Draining: r.Drained, SilentAfter: silent})
+			Closing: r.Closing, Draining: r.Drained, SilentAfter: silent, Available: r.Available, Hot: r.Hot}
+		if r.Load != nil {
+			peer.Load, peer.LoadKnown, peer.Pressure = r.Load.Share, true, r.Load.Pressure
+		}
+		peers = append(peers, peer)
 	}
 	sort.Slice(peers, func(i, j int) bool { return peers[i].ID < peers[j].ID })
 	return peers, nil

@@ -58,7 +58,10 @@ func newFleet(ctx context.Context, s settings, report *report, kill *kill, logge
 		// After Ctrl-C: what running jobs are given to finish, and then to return.
 		Finish:     2 * time.Second,
 		StuckAfter: 2 * time.Second,
-		Logger:     logger,
+		// A demonstration is to finish on a busy machine, too. Without this the
+		// peers would give way to whatever else uses its CPUs.
+		Load:   dianemo.LoadConfig{Off: true},
+		Logger: logger,
 	}
 	if s.kill {
 		kill.hasten(&config)

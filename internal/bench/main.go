@@ -29,14 +29,30 @@ func main() {
 	jobs := flag.Int("jobs", 200_000, "jobs that are enqueued in bulk and drained")
 	rounds := flag.Int("rounds", 3, "rounds, of which the median is printed")
 	only := flag.String("run", "", "only the figures whose names match this regular expression")
+	load := flag.Bool("load", false, "let the peers give way to the load of the host, as they do by default")
+	give := flag.Bool("giveway", false, "instead, show two peers that give way to a process that burns the CPU")
+	if isPart, err := part(); isPart {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
-	if err := run(*jobs, *rounds, *only); err != nil {
+	if *give {
+		if err := giveWay(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if err := run(*jobs, *rounds, *only, *load); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(jobs, rounds int, only string) error {
+func run(jobs, rounds int, only string, load bool) error {
 	match, err := regexp.Compile(only)
 	if err != nil {
 		return err
@@ -46,7 +62,7 @@ func run(jobs, rounds int, only string) error {
 		return err
 	}
 	defer server.Close()
-	b := &bench{rdb: redis.NewClient(&redis.Options{Addr: server.Addr()}), jobs: jobs}
+	b := &bench{rdb: redis.NewClient(&redis.Options{Addr: server.Addr()}), jobs: jobs, load: load}
 	defer b.rdb.Close()
 	version := field(b.rdb.Info(context.Background(), "server").Val(), "redis_version")
 	fmt.Printf("%s, %d CPUs, redis-server %s, payload 100 bytes, %d jobs, medians of %d rounds\n\n", runtime.Version(), runtime.NumCPU(), version, jobs, rounds)
@@ -98,6 +114,7 @@ func figure(v float64) string {
 type bench struct {
 	rdb  *redis.Client
 	jobs int
+	load bool
 }
 
 var (
@@ -202,8 +219,8 @@ func field(info, name string) string {
 }
 
 // with runs a peer while fn runs.
-func with(store dianemo.Store, tokens int, handler func(*dianemo.Job[string]) error, fn func() error) error {
-	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: tokens, Logger: quiet})
+func (b *bench) with(store dianemo.Store, tokens int, handler func(*dianemo.Job[string]) error, fn func() error) error {
+	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: tokens, Load: dianemo.LoadConfig{Off: !b.load}, Logger: quiet})
 	if err != nil {
 		return err
 	}
@@ -234,7 +251,7 @@ func (b *bench) drain(tokens int) (float64, error) {
 	last := make(chan struct{})
 	begin := time.Now()
 	// Run returns when the last result is stored.
-	err = with(store, tokens, func(*dianemo.Job[string]) error {
+	err = b.with(store, tokens, func(*dianemo.Job[string]) error {
 		if done.Add(1) == int64(b.jobs) {
 			close(last)
 		}
@@ -253,7 +270,7 @@ func (b *bench) started(n int, options func(i int) dianemo.Options, from func(jo
 	var delays []time.Duration
 	delay := make(chan time.Duration, n)
 	var enqueued atomic.Pointer[time.Time]
-	err = with(store, 64, func(job *dianemo.Job[string]) error {
+	err = b.with(store, 64, func(job *dianemo.Job[string]) error {
 		delay <- time.Since(from(job, *enqueued.Load()))
 		return nil
 	}, func() error {

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	if s := os.Getenv(settingsVariable); s != "" {
 		os.Exit(peerMain(s))
 	}
+	if os.Getenv(burnVariable) != "" {
+		burnMain()
+	}
 	os.Exit(redistest.Main(m, func(s *redistest.Server) { server = s }))
 }
 
@@ -47,6 +50,13 @@ type settings struct {
 	Tokens     int      // default 64
 	Finish     time.Duration
 	StuckAfter time.Duration
+	Load       *load // default: none
+}
+
+// A load that a peer is to read and give way to.
+type load struct {
+	Every     time.Duration
+	High, Low float64
 }
 
 // Intervals of all peers. From a peer's death until its jobs start elsewhere
@@ -95,6 +105,10 @@ type line struct {
 	Term    int64           `json:",omitempty"` // lead
 	Leading bool            `json:",omitempty"` // lead
 	IDs     []string        `json:",omitempty"` // exit: of a StuckError
+	Share   float64         `json:",omitempty"` // load
+	Known   bool            `json:",omitempty"` // load
+	Hot     bool            `json:",omitempty"` // load
+	Taken   time.Time       `json:",omitzero"`  // load: by the peer's clock
 
 	At time.Time `json:"-"` // when the test read it
 }
@@ -109,6 +123,7 @@ const (
 	settled  event = "settle"
 	reaped   event = "reap"
 	lead     event = "lead"
+	sampled  event = "load"
 	exited   event = "exit" // Run returned
 )
 
@@ -132,8 +147,12 @@ func peerMain(encoded string) int {
 		DialTimeout: redisTimeout, ReadTimeout: redisTimeout, WriteTimeout: redisTimeout})
 	defer rdb.Close()
 	store := redisstore.New(rdb, redisstore.Options{Namespace: s.Namespace, Partitions: s.Partitions})
+	loadConfig := dianemo.LoadConfig{Off: true}
+	if s.Load != nil {
+		loadConfig = dianemo.LoadConfig{Every: s.Load.Every, High: s.Load.High, Low: s.Load.Low}
+	}
 	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: s.Tokens, BeatEvery: beatEvery, SilentAfter: silentAfter, Lease: lease,
-		Finish: s.Finish, StuckAfter: s.StuckAfter, Hooks: w.hooks(),
+		Finish: s.Finish, StuckAfter: s.StuckAfter, Load: loadConfig, Hooks: w.hooks(),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -190,6 +209,9 @@ func (w *worker) hooks() *dianemo.Hooks {
 		},
 		Reap: func(i dianemo.ReapInfo) { w.say(line{Event: reaped, Job: i.ID, Silent: i.Peer, State: i.State}) },
 		Lead: func(i dianemo.LeadInfo) { w.say(line{Event: lead, Term: i.Term, Leading: i.Leading}) },
+		Load: func(i dianemo.LoadInfo) {
+			w.say(line{Event: sampled, Share: i.Share, Known: i.Known, Hot: i.Hot, Taken: time.Now()})
+		},
 	}
 }
 
