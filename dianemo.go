@@ -120,7 +120,9 @@ type Peer struct {
 	partitions []*partition
 	closing    atomic.Bool // claims nothing more
 	term       atomic.Pointer[term]
-	unseen     complaint     // about the peer not showing itself
+	unseen     complaint   // about the peer not showing itself
+	declared   atomic.Bool // what its kinds keep
+	undeclared complaint
 	beatSoon   chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
 }
 
@@ -179,6 +181,7 @@ func (p *Peer) handle(name string, policy Policy, fn handler) error {
 	if most := p.ledger.capacity().fits(inherit(policy.Priority, 2)); policy.Weight > most {
 		p.logger.Warn("this kind is too heavy for this peer, which will never run it", "kind", name, "weight", policy.Weight, "tokens", most)
 	}
+	policy.Keep = maps.Clone(policy.Keep)
 	p.kinds[name] = registered{policy, fn}
 	return nil
 }

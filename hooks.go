@@ -14,6 +14,8 @@ type Hooks struct {
 	Reap    func(ReapInfo)    // for each job, on the leader
 	Miss    func(MissInfo)    // for each job, on whoever found it
 	Lead    func(LeadInfo)    // when this peer takes or loses the lease
+	Trim    func(TrimInfo)    // for each step of retention that let go of jobs, on the leader
+	Repair  func(RepairInfo)  // for each thing put right, on whoever did it
 }
 
 // EnqueueInfo: Err is nil, an ExistsError, or what kept the call from being
@@ -80,6 +82,18 @@ type LeadInfo struct {
 	Term    int64
 }
 
+// TrimInfo says that retention let go of finished jobs.
+type TrimInfo struct {
+	Partition int
+	Jobs      int
+}
+
+// RepairInfo is one thing that was put right.
+type RepairInfo struct {
+	Partition int
+	Repaired
+}
+
 // filled returns hooks in which nothing is nil.
 func (h *Hooks) filled() Hooks {
 	var f Hooks
@@ -93,6 +107,8 @@ func (h *Hooks) filled() Hooks {
 	fill(&f.Reap)
 	fill(&f.Miss)
 	fill(&f.Lead)
+	fill(&f.Trim)
+	fill(&f.Repair)
 	return f
 }
 

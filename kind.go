@@ -42,6 +42,10 @@ type Policy struct {
 	// RetryIn gives the wait after the failed attempt with that number, 1 for
 	// the first; default [Every](30 * time.Minute). See also [Exponential].
 	RetryIn func(attempt int, err error) time.Duration
+	// Keep is what is kept of finished jobs, by state; default
+	// [DefaultRetention]. Where peers differ, a job is let go of by what the peer
+	// that settles says, or, in the leader's chore, the one that started last.
+	Keep Keep
 }
 
 func (p Policy) check() error {
@@ -52,6 +56,7 @@ func (p Policy) check() error {
 		checkSpan("Policy.Timeout", p.Timeout),
 		checkCount("Policy.Retries", p.Retries, 1, maxRuns, true),
 		checkCount("Policy.Reruns", p.Reruns, 1, maxRuns, true),
+		p.Keep.check("Policy.Keep"),
 	)
 }
 

@@ -75,7 +75,8 @@ func (p *Peer) chores(ctx context.Context) {
 	ticker := time.NewTicker(p.config.BeatEvery)
 	defer ticker.Stop()
 	calls := make([]uint64, len(p.partitions)) // numbers of the last, by partition
-	for {
+	walks := newWalks(len(p.partitions))
+	for beat := 0; ; beat++ {
 		if p.leading() != 0 {
 			// A partition that does not answer must not keep the others waiting long.
 			var under sync.WaitGroup
@@ -84,10 +85,14 @@ func (p *Peer) chores(ctx context.Context) {
 				room <- struct{}{}
 				under.Go(func() {
 					defer func() { <-room }()
-					p.choresIn(ctx, part.number, &calls[part.number])
+					if beat > 0 && walks.turn(part.number) {
+						p.repairs(ctx, part.number, &calls[part.number], walks)
+					}
+					p.choresIn(ctx, part.number, &calls[part.number], beat)
 				})
 			}
 			under.Wait()
+			walks.next()
 		}
 		select {
 		case <-ctx.Done():
@@ -99,7 +104,7 @@ func (p *Peer) chores(ctx context.Context) {
 
 // choresIn does them in one partition, in small steps, for as long as there is
 // something to do and this peer leads.
-func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
+func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64, beat int) {
 	again := func(step func(Call, Chore) (bool, error)) {
 		for more := true; more && ctx.Err() == nil; {
 			term := p.leading()
@@ -109,6 +114,7 @@ func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
 			*calls++
 			var err error
 			more, err = step(Call{p.id, *calls}, Chore{Term: term, Limit: 100, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter})
+			p.mended(partition, err)
 			if errors.Is(err, ErrDeposed) {
 				p.depose()
 				return
@@ -139,4 +145,7 @@ func (p *Peer) choresIn(ctx context.Context, partition int, calls *uint64) {
 		}
 		return reply.More, err
 	})
+	if (beat+partition)%trimBeats == trimBeats-1 {
+		again(p.trim(ctx, partition))
+	}
 }

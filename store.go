@@ -41,12 +41,22 @@ type Store interface {
 	// Miss ends jobs whose grace is over and that nobody claims, at most
 	// chore.Limit of them. ErrDeposed as with Reap.
 	Miss(ctx context.Context, partition int, call Call, chore Chore) (MissReply, error)
+	// Trim lets go of jobs that ended long ago or that are too many, at most
+	// chore.Limit of them. ErrDeposed as with Reap.
+	Trim(ctx context.Context, partition int, call Call, chore Chore) (TrimReply, error)
+	// Repair looks at a part of a partition, in the order of a walk, and puts
+	// right what does not hold together. ErrDeposed as with Reap, unless its Term
+	// is 0.
+	Repair(ctx context.Context, partition int, call Call, step RepairStep) (RepairReply, error)
 	// Lead takes, renews or gives up the lease for the fleet's chores.
 	Lead(ctx context.Context, bid Bid) (Lease, error)
 
 	// Present shows the peer to readers, or takes it off the list, and checks
 	// the layout anew (ErrLayout).
 	Present(ctx context.Context, peer PeerInfo, gone bool) error
+	// Declare says what is kept of the finished jobs of these kinds: as it is said
+	// here, or, unless anew, only where nothing is said that can be read.
+	Declare(ctx context.Context, keeps map[string]Keep, anew bool) error
 	// Tell sends a message to one peer, or to all if peer is "". Best effort: what
 	// it says stands in the store as well, and who did not hear it sees it at the
 	// next tick or beat.
@@ -178,6 +188,9 @@ type Settlement struct {
 	Reason  string        // one word, for JobInfo.Reason
 	Error   string        // kept unless empty
 	Result  []byte        // kept unless nil
+	// Keep is what is kept of jobs of this kind that ended like this one; the
+	// oldest of the others go. The zero value keeps all.
+	Keep Retention
 }
 
 // A Claim asks for as much work as fits.

@@ -12,8 +12,9 @@ local function int(n) return string.format('%.0f', n) end
 -- recall answers whether this call was here before: with its kept answer, or
 -- with nil and true if a later call of the same caller was.
 local function recall(key, number)
-  local kept = redis.call('GET', key)
-  if not kept then return nil, false end
+  local kept = redis.pcall('GET', key)
+  -- What is no string is nobody's answer; keep writes over it.
+  if type(kept) ~= 'string' then return nil, false end
   local last, answer = kept:match('^(%d+) (.*)$')
   last, number = tonumber(last), tonumber(number)
   if last == number then return answer, false end
@@ -52,6 +53,13 @@ local function write(m)
     m.max_reruns, m.weight, m.size, m.tail}, '|')
 end
 
+-- typed fails, before anything is written, if one of the keys has another type than the script needs: Redis keeps what a
+-- script wrote before it failed.
+local function typed(hashes, zsets)
+  for _, key in ipairs(hashes) do redis.call('HLEN', key) end
+  for _, key in ipairs(zsets) do redis.call('ZCARD', key) end
+end
+
 -- add counts n jobs of 'kind:priority' in a state; tally writes the sums.
 local sums = {}
 local function add(state, class, n)
@@ -60,7 +68,11 @@ local function add(state, class, n)
 end
 local function tally(counts)
   for field, n in pairs(sums) do
-    if n ~= 0 then redis.call('HINCRBY', counts, field, n) end
+    if n ~= 0 then
+      local answer = redis.pcall('HINCRBY', counts, field, n)
+      -- What is no number counts nothing; repair counts again.
+      if type(answer) == 'table' then redis.call('HSET', counts, field, math.max(n, 0)) end
+    end
   end
 end
 

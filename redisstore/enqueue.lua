@@ -69,6 +69,9 @@ while i < #ARGV do
   i = last + 1
 end
 
+local queued = {KEYS[4]}
+for lane in pairs(heads) do queued[#queued + 1] = KEYS[4 + lane] end
+typed({KEYS[3]}, queued)
 local wake = 0
 if accepted > 0 then redis.call('HSET', KEYS[2], unpack(specs)) end
 if #overrides > 0 then redis.call('HSET', KEYS[3], unpack(overrides)) end

@@ -28,6 +28,7 @@ import (
 //	{ns:p}:info              hash    alive, up_since (ms), every (ms), term
 //	{ns:p}:call:<edge>:<caller> string, expires: the caller's last call and its answer
 //	{ns}:layout              hash    layout, min_peer, partitions
+//	{ns}:kinds               hash    kind → what is kept of its finished jobs
 //	{ns}:peers               hash    peer → how it shows itself
 //	{ns}:seen                zset    peer → when it last did (ms)
 //	{ns}:leader, {ns}:term   string  the lease, expires; the last term

@@ -5,7 +5,7 @@
 --       6 number of lanes, for each: base name, name of the lane, 'kind:priority',
 --       then for each run: id, epoch, lane (its place)
 -- Reply {'ok', wake 0 or 1, id, state, base name, ...}, {'silent', peer, ...}, {'deposed'}, {'superseded'}
-local term = tonumber(redis.call('HGET', KEYS[5], 'term') or 0)
+local term = tonumber(redis.call('HGET', KEYS[5], 'term') or 0) or 0
 if tonumber(ARGV[2]) < term then return {'deposed'} end
 local answer, superseded
 if ARGV[3] ~= '' then answer, superseded = recall(KEYS[1], ARGV[1]) end
@@ -75,6 +75,9 @@ if #ids > 0 then
   end
 end
 
+local targets = {KEYS[6]}
+for target in pairs(moves) do targets[#targets + 1] = KEYS[9 + target] end
+typed({KEYS[7], KEYS[8], KEYS[9]}, targets)
 local wake = 0
 if #moved > 0 then
   local gone = {}

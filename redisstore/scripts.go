@@ -16,17 +16,20 @@ import (
 //go:embed *.lua
 var sources embed.FS
 
-// scripts are the embedded scripts, one for each edge and one for presence.
+// scripts are the embedded scripts: one for each edge, and those for presence, retention and repair.
 type scripts struct {
-	enqueue, claim, settle, beat, reap, miss, lead, present *redis.Script
+	enqueue, claim, settle, beat, reap, miss, lead, present, declare, trim, repair, sweep, recount, aside *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only
 // enqueue is refused: all others are flagged allow-oom, since they let work
 // finish. plain leaves the flags out, for servers that don't know them.
 func loadScripts(plain bool) scripts {
-	load := func(name string, flags string) *redis.Script {
-		text := read("common.lua") + read(name+".lua")
+	load := func(name string, flags string, parts ...string) *redis.Script {
+		text := read("common.lua")
+		for _, part := range append(parts, name) {
+			text += read(part + ".lua")
+		}
 		if !plain {
 			text = strings.TrimSpace("#!lua "+flags) + "\n" + text
 		}
@@ -36,12 +39,18 @@ func loadScripts(plain bool) scripts {
 	return scripts{
 		enqueue: load("enqueue", ""),
 		claim:   load("claim", finish),
-		settle:  load("settle", finish),
+		settle:  load("settle", finish, "kept"),
 		beat:    load("beat", finish),
 		reap:    load("reap", finish),
 		miss:    load("miss", finish),
 		lead:    load("lead", finish),
 		present: load("present", finish),
+		declare: load("declare", finish),
+		trim:    load("trim", finish, "kept"),
+		repair:  load("repair", finish),
+		sweep:   load("sweep", finish),
+		recount: load("recount", finish),
+		aside:   load("aside", finish),
 	}
 }
 
@@ -82,7 +91,7 @@ func (s *Store) eval(ctx context.Context, commands ...command) ([][]any, error) 
 			reply, err = c.script.Eval(ctx, s.rdb, c.keys, c.args...).Slice()
 		}
 		if err != nil {
-			return nil, translate(err)
+			return nil, s.broken(ctx, err, commands[i].keys...)
 		}
 		if len(reply) == 0 {
 			return nil, errors.New("redisstore: a script answered nothing")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dianemo/dianemo"
@@ -52,6 +53,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		lane  dianemo.Lane
 	}
 	places := make(map[target]int, 4)
+	var kept []string
 	args := make([]any, 3, 3+3*4+2*len(settle))
 	targets := make([]int, len(settle))
 	for i := range settle {
@@ -73,6 +75,10 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 				keys = append(keys, t.lane(name))
 			} else {
 				keys = append(keys, t.done(where.state, where.lane.Kind))
+				// Once for each set, whatever the priorities.
+				if keep := settle[i].Keep; keep != (dianemo.Retention{}) && !slices.Contains(keys[8:len(keys)-1], keys[len(keys)-1]) {
+					kept = append(kept, fmt.Sprintf("%d:%d:%d", places[where], keptMillis(keep.For), s.share(keep.Jobs)))
+				}
 			}
 			args = append(args, string(where.state), name, laneClass(where.lane))
 		}
@@ -101,7 +107,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		}
 		groups[g] = append(groups[g], r.ID)
 	}
-	args = append(args, len(order))
+	args = append(args, strings.Join(kept, " "), len(order))
 	for _, g := range order {
 		args = append(args, g.target, g.epoch, len(groups[g]))
 		for _, id := range groups[g] {
@@ -109,7 +115,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		}
 	}
 	args = append(args, singles...)
-	return command{s.scripts.settle, keys, args}
+	return command{s.scripts.settle, append(keys, t.key("spec")), args}
 }
 
 func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
