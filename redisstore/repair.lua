@@ -77,6 +77,9 @@ for j, id in ipairs(ids) do
 
   -- aside ends a job that can't be run; from is the index it is in, or nil.
   local function aside(from, what)
+    -- A lane knows its jobs' kind, whatever their specs say.
+    local kind = from and places[from].sort == 'lane' and places[from].base:match('^[^:]*')
+    if kind and at['done failed:' .. kind] then base, failed = places[from].base, at['done failed:' .. kind] end
     local f = m or fresh(base, int(now))
     if not m then f.runs = '0' end
     f.state, f.reason, f.ended, f.lane = 'failed', 'corrupt', int(now), base
@@ -105,6 +108,10 @@ for j, id in ipairs(ids) do
       elseif m.state == 'running' and has + 0 ~= tonumber(m.epoch) then
         put(p, value, id)
         report(id, p, 'its index has another epoch', 'the record decides')
+      elseif m.state == 'running' and not peers[m.peer] and not redis.call('ZSCORE', KEYS[6], m.peer) then
+        -- Whoever holds runs beats; else nobody would take them from it if it were silent.
+        peers[m.peer] = true
+        report(id, p, 'its peer was not among those that beat', 'it is, until it is silent for too long')
       end
       if stray then
         take(walked, id)
