@@ -2,7 +2,8 @@
 
 -- outlived looks for the oldest of a set of ended jobs: those that ended more than age ms ago (-1: no limit), and those
 -- that are too many beside the added ones that are about to join (count -1: no limit). It gives at most `most`, as
--- {ids, 'kind:priority' of each, how often each ran if it has errors or false}, or nil, and whether there may be more.
+-- {ids, how many of each 'kind:priority', how often each ran that has errors, by its place, and whether all are the head
+-- of the set}, or nil, and whether there may be more.
 -- A little above the count nothing goes yet, so that not each call pays for one.
 local function outlived(set, meta, state, age, count, added, most)
   local over = count >= 0 and redis.call('ZCARD', set) + added - count or 0
@@ -20,38 +21,43 @@ local function outlived(set, meta, state, age, count, added, most)
   end
   if #ids == 0 then return nil, false end
   local metas = redis.call('HMGET', meta, unpack(ids))
-  local gone = {ids = {}, classes = {}, runs = {}}
-  local n = 0
+  local kept, classes, runs, n, clean = {}, {}, {}, 0, state == 'succeeded'
+  local pattern = '^1|' .. state .. '|[^|]*|[^|]*|[^|]*|[^|]*|([^:|]*:%d):[^|]*|[^|]*|[^|]*|(%d+)|(%d+)|(%d+)|'
   for j, id in ipairs(ids) do
     -- Only what its record calls ended in this state goes. What can't be read is for repair to decide.
-    local was, class, fails, reruns, runs
     if metas[j] then
-      was, class, fails, reruns, runs = metas[j]:match('^1|([^|]*)|[^|]*|[^|]*|[^|]*|[^|]*|([^:|]*:%d):[^|]*|[^|]*|[^|]*|(%d+)|(%d+)|(%d+)|')
-    end
-    -- A place for what keeps a job although its time is over.
-    if was == state then
-      n = n + 1
-      gone.ids[n], gone.classes[n] = id, class
-      gone.runs[n] = not (state == 'succeeded' and fails == '0' and reruns == '0') and tonumber(runs)
+      local class, fails, reruns, ran = metas[j]:match(pattern)
+      -- A place for what keeps a job although its time is over.
+      if class then
+        n = n + 1
+        kept[n] = id
+        classes[class] = (classes[class] or 0) + 1
+        if not clean or fails ~= '0' or reruns ~= '0' then runs[n] = tonumber(ran) end
+      end
     end
   end
   -- A place for what the record names elsewhere, and what must go with it.
   if n == 0 then return nil, false end
-  return gone, #ids == most
+  return {ids = kept, classes = classes, runs = runs, head = n == #ids}, #ids == most
 end
 
 -- forget lets the jobs go, whole. They leave their set first: what is left of a job then is in no index, and mended.
 local function forget(set, state, gone, spec, meta, result, errors)
-  redis.call('ZREM', set, unpack(gone.ids))
+  if gone.head then
+    -- The cheaper way to say it, as long as nothing has joined the set since.
+    redis.call('ZREMRANGEBYRANK', set, 0, #gone.ids - 1)
+  else
+    redis.call('ZREM', set, unpack(gone.ids))
+  end
   redis.call('HDEL', meta, unpack(gone.ids))
   redis.call('HDEL', spec, unpack(gone.ids))
   if redis.call('EXISTS', result) == 1 then redis.call('HDEL', result, unpack(gone.ids)) end
   -- Progress went with the end of each run.
   local fields = {}
-  for j, id in ipairs(gone.ids) do
+  for j, runs in pairs(gone.runs) do
     -- The ring has a place for each of the last ten runs.
-    for place = 0, math.min(gone.runs[j] or 0, 10) - 1 do fields[#fields + 1] = place .. '|' .. id end
-    add(state, gone.classes[j], -1)
+    for place = 0, math.min(runs, 10) - 1 do fields[#fields + 1] = place .. '|' .. gone.ids[j] end
   end
+  for class, n in pairs(gone.classes) do add(state, class, -n) end
   for j = 1, #fields, 1000 do redis.call('HDEL', errors, unpack(fields, j, math.min(j + 999, #fields))) end
 end

@@ -136,6 +136,9 @@ typed(hashes, zsets)
 local reported = redis.call('HLEN', KEYS[8]) > 0
 
 if settled > 0 then
+  for target, ended in pairs(gone) do
+    forget(KEYS[8 + target], ARGV[1 + target * 3], ended, KEYS[#KEYS], KEYS[2], KEYS[7], KEYS[6])
+  end
   redis.call('HSET', KEYS[2], unpack(fields))
   redis.call('ZREM', KEYS[3], unpack(done))
   if reported then redis.call('HDEL', KEYS[8], unpack(done)) end
@@ -144,9 +147,6 @@ if settled > 0 then
   for target, to in pairs(moves) do redis.call('ZADD', KEYS[8 + target], unpack(to)) end
   for target, due in pairs(heads) do
     reply[2] = math.max(reply[2], redis.call('ZADD', KEYS[4], 'LT', 'CH', int(due), ARGV[2 + target * 3]))
-  end
-  for target, ended in pairs(gone) do
-    forget(KEYS[8 + target], ARGV[1 + target * 3], ended, KEYS[#KEYS], KEYS[2], KEYS[7], KEYS[6])
   end
   tally(KEYS[5])
 end

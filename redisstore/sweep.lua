@@ -17,7 +17,10 @@ end
 local gone, words = {}, {}
 for i = 3, #ARGV, 3 do
   local field, id, why = ARGV[i], ARGV[i + 1], nil
-  if redis.call('HEXISTS', KEYS[3], id) == 0 and redis.call('HEXISTS', KEYS[4], id) == 0 then
+  -- The whole job may have gone since the entry was read.
+  if redis.call('HEXISTS', KEYS[5], field) == 0 then
+    why = nil
+  elseif redis.call('HEXISTS', KEYS[3], id) == 0 and redis.call('HEXISTS', KEYS[4], id) == 0 then
     why = 'orphan'
   elseif ARGV[i + 2] ~= '' and redis.call('HGET', KEYS[5], field) == ARGV[i + 2] then
     why = 'unreadable'
