@@ -59,6 +59,7 @@ func (p *Peer) lead(ctx context.Context) {
 		default:
 			p.depose()
 		}
+		p.mended(0, err)
 		failing = err != nil
 		if t := p.term.Load(); t != nil && !time.Now().Before(t.until) {
 			p.depose()

@@ -12,9 +12,8 @@ local function int(n) return string.format('%.0f', n) end
 -- recall answers whether this call was here before: with its kept answer, or
 -- with nil and true if a later call of the same caller was.
 local function recall(key, number)
-  local kept = redis.pcall('GET', key)
-  -- What is no string is nobody's answer; keep writes over it.
-  if type(kept) ~= 'string' then return nil, false end
+  local kept = redis.call('GET', key)
+  if not kept then return nil, false end
   local last, answer = kept:match('^(%d+) (.*)$')
   last, number = tonumber(last), tonumber(number)
   if last == number then return answer, false end

@@ -2,9 +2,9 @@
 -- KEYS  1 leader, 2 term
 -- ARGV  1 peer, 2 lease (ms), 3 'bid' or 'resign'
 -- Reply {peer that leads or '', its term}
-local held = redis.pcall('GET', KEYS[1])
+local held = redis.call('GET', KEYS[1])
 local leader, term, lease
-if type(held) == 'string' then leader, term, lease = held:match('^(.*)|(%d+)|(%d+)$') end
+if held then leader, term, lease = held:match('^(.*)|(%d+)|(%d+)$') end
 if ARGV[3] == 'resign' then
   if leader ~= ARGV[1] then return {leader or '', term or '0'} end
   redis.call('DEL', KEYS[1])
@@ -19,11 +19,10 @@ if leader then
   if redis.call('PTTL', KEYS[1]) > tonumber(lease) then redis.call('PEXPIRE', KEYS[1], lease) end
   return {leader, term}
 end
+-- By the clock, so that none returns when the last one is forgotten or can't be read.
+term = int(math.max(now, (tonumber(redis.call('GET', KEYS[2]) or 0) or 0) + 1))
 -- What can't be read is nobody's lease.
 if held then redis.call('DEL', KEYS[1]) end
-local last = redis.pcall('GET', KEYS[2])
--- By the clock, so that none returns when the last one is forgotten or can't be read.
-term = int(math.max(now, (type(last) == 'string' and tonumber(last) or 0) + 1))
 redis.call('SET', KEYS[2], term)
 redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'NX', 'PX', ARGV[2])
 return {ARGV[1], term}

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/redisstore"
 )
 
 func zs(member string, score float64) redis.Z { return redis.Z{Member: member, Score: score} }
@@ -167,12 +169,6 @@ func damages() []damage {
 				require.NoError(p.t, p.rdb.Del(p.t.Context(), key).Err())
 			}
 		}},
-		damage{name: "call keys of a wrong type", do: func(p *populated) {
-			for _, key := range p.rdb.Keys(p.t.Context(), p.key(all, "call:*")).Val() {
-				require.NoError(p.t, p.rdb.Del(p.t.Context(), key).Err())
-				require.NoError(p.t, p.rdb.LPush(p.t.Context(), key, "x").Err())
-			}
-		}},
 		damage{name: "garbage in the layout", finds: "layout", do: space("layout", func(_ interface{ Deadline() (time.Time, bool) }, p *populated, key string) {
 			require.NoError(p.t, p.rdb.HSet(p.t.Context(), key, "partitions", "x").Err())
 		})},
@@ -292,12 +288,12 @@ func TestEachSortOfDamageIsMendedOrSetAside(t *testing.T) {
 func TestACallThatMeetsAKeyOfAnotherTypeMovesItAside(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		for _, name := range []string{"spec", "meta", "errors", "result", "progress", "lanes", "beats", "counts", "info", "run:" + owner,
-			"lane:kind:2:-1:0:new", "done:succeeded:kind", "done:failed:kind"} {
+			"lane:kind:2:-1:0:new", "done:succeeded:kind", "done:failed:kind", "call:enqueue:producer", "call:claim:" + owner, "call:settle:" + owner} {
 			id := "a@" + strings.NewReplacer(":", "-").Replace(name)
 			partition := f.Partition(id)
 			require.NoError(t, f.rdb.FlushDB(t.Context()).Err())
 			require.NoError(t, f.Open(t.Context()))
-			require.NoError(t, f.rdb.Set(t.Context(), f.key(id, name), "x", 0).Err())
+			require.NoError(t, f.rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: f.key(id, name), Values: []string{"x", "x"}}).Err())
 			met := 0
 			again := func(call func() error) {
 				for range 20 {
@@ -366,5 +362,52 @@ func TestARepairSentTwiceAnswersTwiceTheSame(t *testing.T) {
 		require.Equal(t, first.Found, second.Found)
 		_, err = f.Repair(t.Context(), p.partition, dianemo.Call{Caller: call.Caller, Number: call.Number - 1}, step)
 		require.ErrorIs(t, err, dianemo.ErrSuperseded)
+	})
+}
+
+// What goes with its job after repair has read it is no orphan.
+func TestAJobThatGoesWhileRepairLooksIsNotReported(t *testing.T) {
+	client := server.Client(t)
+	namespace := fmt.Sprintf("test-%d", namespaces.Add(1))
+	store := redisstore.New(client, redisstore.Options{Namespace: namespace, Partitions: 1})
+	require.NoError(t, store.Open(t.Context()))
+	f := &fixture{Store: store, t: t, rdb: server.Client(t), namespace: namespace}
+	for _, cursor := range []string{"result|", "errors|", "progress|", "spec|", "meta|", "index|"} {
+		p := f.populate()
+		goes := true
+		client.AddHook(scriptHook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+			if goes { // after the reading, before the script
+				goes = false
+				require.NoError(t, p.rdb.FlushDB(ctx).Err())
+			}
+			return next(ctx, cmd)
+		}))
+		reply, err := f.Repair(t.Context(), p.partition, f.call("leader"), dianemo.RepairStep{Cursor: cursor, Limit: 100})
+		require.NoError(t, err)
+		require.False(t, goes, "%s: no script was called", cursor)
+		require.Empty(t, reply.Found, cursor)
+		require.NoError(t, f.Open(t.Context()))
+	}
+}
+
+// Else a partition that remembers a later term would refuse all leaders to come.
+func TestTermsGrowAlthoughTheLastOneIsForgotten(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		var last int64
+		for _, forget := range []func(key string) error{
+			func(string) error { return nil },
+			func(key string) error { return f.rdb.Del(t.Context(), key).Err() },
+			func(key string) error { return f.rdb.Set(t.Context(), key, "garbage", 0).Err() },
+		} {
+			require.NoError(t, forget(fmt.Sprintf("{%s}:term", f.namespace)))
+			var clock time.Time
+			f.waitMillis(&clock, 2)
+			lease, err := f.Lead(t.Context(), dianemo.Bid{Peer: owner, Lease: time.Minute})
+			require.NoError(t, err)
+			require.Greater(t, lease.Term, last)
+			last = lease.Term
+			_, err = f.Lead(t.Context(), dianemo.Bid{Peer: owner, Lease: time.Minute, Resign: true})
+			require.NoError(t, err)
+		}
 	})
 }

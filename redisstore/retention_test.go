@@ -118,17 +118,20 @@ func TestTheChoreTrimsByWhatIsDeclared(t *testing.T) {
 		ctx := t.Context()
 		f.end(dianemo.Retention{}, dianemo.Settlement{Outcome: dianemo.FailRun, Error: "boom", Reason: "error"}, named("a", 12)...)
 		partition := f.Partition("a")
+		// Too old for the defaults.
+		for _, z := range f.rdb.ZRangeWithScores(ctx, f.key("a", "done:failed:kind"), 0, -1).Val() {
+			z.Score -= float64((40 * 24 * time.Hour).Milliseconds())
+			require.NoError(t, f.rdb.ZAdd(ctx, f.key("a", "done:failed:kind"), z).Err())
+		}
 		require.Zero(t, f.trim(partition))
 		kinds := fmt.Sprintf("{%s}:kinds", f.namespace)
 
-		// Another kind's declaration leaves this one with the defaults.
 		require.NoError(t, f.Declare(ctx, map[string]dianemo.Keep{"other": nil}, true))
-		require.Zero(t, f.trim(partition))
 		// What can't be read lets nothing go.
 		require.NoError(t, f.rdb.HSet(ctx, kinds, "kind", "1|failed:garbage").Err())
 		require.Zero(t, f.trim(partition))
 
-		few := dianemo.Keep{dianemo.Failed: {Jobs: 2 * f.Partitions()}}
+		few := dianemo.Keep{dianemo.Failed: {For: dianemo.Unlimited, Jobs: 2 * f.Partitions()}}
 		require.NoError(t, f.Declare(ctx, map[string]dianemo.Keep{"kind": few}, true))
 		require.Equal(t, 10, f.trim(partition))
 		require.EqualValues(t, 2, f.counted(dianemo.Failed))
@@ -147,6 +150,12 @@ func TestTheChoreTrimsByWhatIsDeclared(t *testing.T) {
 		// An id that was let go of is free.
 		f.end(dianemo.Retention{}, dianemo.Settlement{Outcome: dianemo.Succeed}, "a@00")
 		require.EqualValues(t, dianemo.Succeeded, f.state("a@00"))
+		// A kind of which nobody said anything goes by the defaults.
+		require.NoError(t, f.rdb.HDel(ctx, kinds, "kind").Err())
+		require.Zero(t, f.trim(partition))
+		score := float64(time.Now().Add(-25 * time.Hour).UnixMilli())
+		require.NoError(t, f.rdb.ZAdd(ctx, f.key("a", "done:succeeded:kind"), zs("a@00", score)).Err())
+		require.Equal(t, 1, f.trim(partition))
 	})
 }
 
