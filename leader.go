@@ -86,14 +86,14 @@ func (p *Peer) chores(ctx context.Context) {
 				room <- struct{}{}
 				under.Go(func() {
 					defer func() { <-room }()
-					if beat > 0 && walks.turn(part.number) {
+					if walks.turn(part.number, beat) {
 						p.repairs(ctx, part.number, &calls[part.number], walks)
 					}
 					p.choresIn(ctx, part.number, &calls[part.number], beat)
 				})
 			}
 			under.Wait()
-			walks.next()
+			walks.next(beat)
 		}
 		select {
 		case <-ctx.Done():
