@@ -24,9 +24,6 @@ type Retention struct {
 
 const maxKept = 1_000_000_000
 
-// finishedStates are those that are kept for a while.
-var finishedStates = []State{Succeeded, Failed, Missed, Unreachable, Cancelled, Skipped}
-
 // DefaultRetention is what is kept of finished jobs of a kind whose Policy does
 // not say otherwise: of those that succeeded a day's and 10,000, of all others
 // thirty days' and 100,000.

@@ -32,6 +32,7 @@ import (
 //	{ns}:peers               hash    peer → how it shows itself
 //	{ns}:seen                zset    peer → when it last did (ms)
 //	{ns}:leader, {ns}:term   string  the lease, expires; the last term
+//	<key>:aside:<ms>         any     a key that had another type than it should, expires
 //	{ns}:tell, {ns}:tell:<peer> channels messages to all, to one peer
 const layoutVersion = 1
 

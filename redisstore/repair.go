@@ -449,19 +449,28 @@ func (w *walk) check(ctx context.Context, ps *places, walked int, ids []string, 
 		keys = append(keys, w.t.key(p.keyName()))
 		args = append(args, p.sort, p.name, p.base)
 	}
-	for _, j := range suspects {
-		args = append(args, j.id, j.home, j.failed, j.base, j.due, j.bad)
-	}
-	reply, err := w.run(ctx, w.scripts.repair, keys, args...)
-	if err != nil {
-		return err
-	}
-	for i := 1; i+3 < len(reply); i += 4 {
-		r := dianemo.Repaired{ID: text(reply[i]), What: text(reply[i+2]), Did: text(reply[i+3])}
-		if p := number(reply[i+1]); 1 <= p && p <= int64(len(ps.all)) {
-			r.Key = w.t.key(ps.all[p-1].keyName())
+	// The script may look for each job in each place, and is to hold Redis no
+	// longer than 5 ms.
+	const looks = 8000
+	most := max(looks/max(len(ps.all), 1), 1)
+	for first := true; first || len(suspects) > 0; first = false {
+		batch := suspects[:min(len(suspects), most)]
+		suspects = suspects[len(batch):]
+		args := slices.Clone(args)
+		for _, j := range batch {
+			args = append(args, j.id, j.home, j.failed, j.base, j.due, j.bad)
 		}
-		w.found(r)
+		reply, err := w.run(ctx, w.scripts.repair, keys, args...)
+		if err != nil {
+			return err
+		}
+		for i := 1; i+3 < len(reply); i += 4 {
+			r := dianemo.Repaired{ID: text(reply[i]), What: text(reply[i+2]), Did: text(reply[i+3])}
+			if p := number(reply[i+1]); 1 <= p && p <= int64(len(ps.all)) {
+				r.Key = w.t.key(ps.all[p-1].keyName())
+			}
+			w.found(r)
+		}
 	}
 	return w.missingCounts(ctx, ps)
 }
