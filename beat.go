@@ -23,7 +23,8 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 	news := time.NewTicker(min(progressEvery, p.config.BeatEvery))
 	defer news.Stop()
 	p.present(ctx, fail)
-	for {
+	p.declare(ctx)
+	for n := 0; ; {
 		whole := false
 		select {
 		case <-ctx.Done():
@@ -31,6 +32,9 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 		case <-beat.C:
 			whole = true
 			under.Go(func() { p.present(ctx, fail) })
+			if n++; n%trimBeats == 0 || !p.declared.Load() {
+				under.Go(func() { p.declare(ctx) })
+			}
 		case <-p.beatSoon:
 			under.Go(func() { p.present(ctx, fail) })
 		case <-news.C:
@@ -106,6 +110,7 @@ func (part *partition) beat(ctx context.Context, rep report) {
 	}
 	begin := time.Now()
 	reply, err := p.store.Beat(ctx, part.number, Beat{Peer: p.id, Every: p.config.BeatEvery, SilentAfter: p.config.SilentAfter, Runs: rep.held})
+	p.mended(part.number, err)
 	if err != nil {
 		part.unreported(rep)
 		part.beatNow.Store(true)
@@ -240,6 +245,7 @@ func (p *Peer) show(ctx context.Context, fail func(error)) {
 		r.mu.Unlock()
 	}
 	drained, err := p.store.Present(ctx, info, false)
+	p.mended(0, err)
 	if ctx.Err() == nil {
 		p.unseen.about(p.logger, err, "the peer could not show itself")
 	}

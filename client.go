@@ -17,7 +17,7 @@ import (
 
 // ClientConfig is a client's settings. The zero value works.
 type ClientConfig struct {
-	Hooks  *Hooks       // only Enqueue, Cancel, Requeue and Reschedule are called
+	Hooks  *Hooks       // only Enqueue, Cancel, Requeue, Reschedule and Repair are called
 	Logger *slog.Logger // default slog.Default()
 	// WrapEnqueue puts something around every enqueue: see [EnqueueFunc].
 	WrapEnqueue func(next EnqueueFunc) EnqueueFunc
@@ -41,6 +41,7 @@ type Client struct {
 	mu      sync.Mutex // guards closed, and sends.Add against Close
 	closed  bool
 	sends   sync.WaitGroup
+	repairer
 }
 
 // NewClient makes a client. Nothing is sent before it is first used. The error
@@ -225,7 +226,7 @@ func (q *Request) record() (Record, error) {
 	}
 	o := q.options
 	spec := Spec{Kind: q.kind, Priority: inherit(o.Priority, q.policy.Priority, 2), Weight: o.Weight, Timeout: o.Timeout,
-		Retries: o.Retries, Reruns: o.Reruns, Headers: o.Headers, Args: args}
+		Retries: o.Retries, Reruns: o.Reruns, RunAt: o.RunAt, Delay: o.Delay, Headers: o.Headers, Args: args}
 	spec.Grace = inherit(q.policy.Grace, defaults(spec.Priority).Grace)
 	if o.Grace != 0 && o.Grace != spec.Grace {
 		spec.Grace = laneGrace(o.Grace)
@@ -435,6 +436,7 @@ func (c *Client) transmit(box *outbox, batch []*parcel, records []Record) (reply
 	box.number++
 	for attempt := 1; ; attempt++ {
 		reply, err = c.store.Enqueue(c.ctx, box.partition, Call{c.id, box.number}, records)
+		c.mended(box.partition, err)
 		box.unheard.about(c.logger, err, "an enqueue is not answered; trying again", "partition", box.partition)
 		if err == nil || errors.Is(err, ErrStoreFull) || errors.Is(err, ErrSuperseded) || !box.awaited(batch, err) {
 			break

@@ -144,9 +144,11 @@ type Peer struct {
 	load       atomic.Pointer[LoadInfo] // the last sample
 	unseen     complaint                // about the peer not showing itself
 	blind      complaint                // about rounds that see nothing
-	soon       chan struct{}            // has room for one: a round is to be made now
-	bid        chan struct{}            // has room for one: the lease may be free
-	beatSoon   chan struct{}            // has room for one: some partition is to be beaten, or the peer shown, now
+	declared   atomic.Bool              // what its kinds keep
+	undeclared complaint
+	soon       chan struct{} // has room for one: a round is to be made now
+	bid        chan struct{} // has room for one: the lease may be free
+	beatSoon   chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
 }
 
 type registered struct {
@@ -219,6 +221,7 @@ func (p *Peer) handle(names []string, policy Policy, direct handler, raw Handler
 	if most := p.ledger.capacity().fits(inherit(policy.Priority, 2)); policy.Weight > most {
 		p.logger.Warn("this kind is too heavy for this peer, which will never run it", "kind", name, "weight", policy.Weight, "tokens", most)
 	}
+	policy.Keep = maps.Clone(policy.Keep)
 	for _, name := range names {
 		p.kinds[name] = registered{policy, fn}
 	}

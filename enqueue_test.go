@@ -465,5 +465,5 @@ func TestAHundredJobsTakeAHandfulOfCommands(t *testing.T) {
 		reply, err := store.Turn(t.Context(), 0, dianemo.Call{Caller: "p", Number: 2}, settle, dianemo.Claim{})
 		require.NoError(t, err)
 		require.Empty(t, reply.Stale)
-	}), 16)
+	}), 20)
 }

@@ -19,6 +19,8 @@ type Hooks struct {
 	// For each job of a Cancel, Requeue or Reschedule that was answered, on whoever
 	// called it. A job that an enqueue replaced is told to none.
 	Cancel, Requeue, Reschedule func(WishInfo)
+	Trim                        func(TrimInfo)   // for each step of retention that let go of jobs, on the leader
+	Repair                      func(RepairInfo) // for each thing put right, on whoever did it
 }
 
 // EnqueueInfo: Err is nil, an ExistsError, or what kept the call from being
@@ -107,6 +109,18 @@ type LoadInfo struct {
 	Err               error // why this sample is not a good one
 }
 
+// TrimInfo says that retention let go of finished jobs.
+type TrimInfo struct {
+	Partition int
+	Jobs      int
+}
+
+// RepairInfo is one thing that was put right.
+type RepairInfo struct {
+	Partition int
+	Repaired
+}
+
 // filled returns hooks in which nothing is nil.
 func (h *Hooks) filled() Hooks {
 	var f Hooks
@@ -124,6 +138,8 @@ func (h *Hooks) filled() Hooks {
 	fill(&f.Requeue)
 	fill(&f.Reschedule)
 	fill(&f.Load)
+	fill(&f.Trim)
+	fill(&f.Repair)
 	return f
 }
 

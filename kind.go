@@ -48,6 +48,10 @@ type Policy struct {
 	// another peer; default [Continue]. A run that is known to be lost always ends
 	// with ErrLost.
 	OnLost OnLost
+	// Keep is what is kept of finished jobs, by state; default
+	// [DefaultRetention]. Where peers differ, a job is let go of by what the peer
+	// that settles says, or, in the leader's chore, the one that started last.
+	Keep Keep
 }
 
 // OnLost is Continue or Cancel.
@@ -71,6 +75,7 @@ func (p Policy) check() error {
 		checkCount("Policy.Retries", p.Retries, 1, maxRuns, true),
 		checkCount("Policy.Reruns", p.Reruns, 1, maxRuns, true),
 		p.OnLost.check(),
+		p.Keep.check("Policy.Keep"),
 	)
 }
 

@@ -61,6 +61,7 @@ func (p *Peer) lead(ctx context.Context) {
 		default:
 			p.depose()
 		}
+		p.mended(0, err)
 		failing = err != nil
 		if t := p.term.Load(); t != nil && !time.Now().Before(t.until) {
 			p.depose()
@@ -78,10 +79,17 @@ func (p *Peer) lead(ctx context.Context) {
 	}
 }
 
+// A rota is what the leader has to know from one round to the next.
+type rota struct {
+	beat  int      // rounds in which this peer led
+	calls []uint64 // numbers of the last calls, by partition
+	walks *walks
+}
+
 // rounds looks at what there is to do in all partitions, every BeatEvery: the
 // safety net under the wake-ups. The leader does its chores on the way.
 func (p *Peer) rounds(ctx context.Context) {
-	calls := make([]uint64, len(p.partitions))               // numbers of the leader's last, by partition
+	r := &rota{calls: make([]uint64, len(p.partitions)), walks: newWalks(len(p.partitions))}
 	ticker := time.NewTicker(rand.N(p.config.BeatEvery) + 1) // so that the fleet's rounds are spread
 	defer ticker.Stop()
 	for first := true; ; first = false {
@@ -94,11 +102,11 @@ func (p *Peer) rounds(ctx context.Context) {
 		if first {
 			ticker.Reset(p.config.BeatEvery)
 		}
-		p.round(ctx, calls)
+		p.round(ctx, r)
 	}
 }
 
-func (p *Peer) round(ctx context.Context, calls []uint64) {
+func (p *Peer) round(ctx context.Context, r *rota) {
 	var chore *Chore
 	if term := p.leading(); term != 0 {
 		chore = &Chore{Term: term, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter}
@@ -108,15 +116,19 @@ func (p *Peer) round(ctx context.Context, calls []uint64) {
 	if ctx.Err() != nil {
 		return
 	}
+	p.mended(0, err)
+	if surveys != nil {
+		err = nil
+	}
 	p.blind.about(p.logger, err, "a look at all partitions failed; it comes round again")
 	took := time.Since(begin)
 	// A partition that does not answer must not keep the others waiting long.
 	var under sync.WaitGroup
-	defer under.Wait()
 	room := make(chan struct{}, 8)
 	for i := range surveys {
 		s := &surveys[i]
 		part := p.partitions[s.Partition]
+		p.mended(s.Partition, s.Err)
 		if chore == nil {
 			part.chores.about(p.logger, s.Err, "a look at a partition failed; it comes round again", "partition", s.Partition)
 		}
@@ -133,15 +145,23 @@ func (p *Peer) round(ctx context.Context, calls []uint64) {
 		room <- struct{}{}
 		under.Go(func() {
 			defer func() { <-room }()
-			p.choresIn(ctx, s, &calls[s.Partition])
+			if r.walks.turn(s.Partition, r.beat) {
+				p.repairs(ctx, s.Partition, &r.calls[s.Partition], r.walks)
+			}
+			p.choresIn(ctx, s, &r.calls[s.Partition], r.beat)
 		})
 	}
 	p.restand()
+	under.Wait()
+	if chore != nil {
+		r.walks.next(r.beat)
+		r.beat++
+	}
 }
 
 // choresIn does them in one partition, in small steps, for as long as there is
 // something to do and this peer leads.
-func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64) {
+func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64, beat int) {
 	partition := s.Partition
 	part := p.partitions[partition]
 	part.chores.about(p.logger, s.Err, "a chore failed; it comes round again", "partition", partition)
@@ -154,6 +174,7 @@ func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64) {
 			*calls++
 			var err error
 			more, err = step(Call{p.id, *calls}, Chore{Term: term, Limit: 100, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter})
+			p.mended(partition, err)
 			if errors.Is(err, ErrDeposed) {
 				p.depose()
 				return
@@ -178,14 +199,16 @@ func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64) {
 		})
 	}
 	late := s.Next != 0 || s.Err != nil || slices.ContainsFunc(s.Lanes, func(l LaneHead) bool { return l.Grace >= 0 && s.Now.Sub(l.Due) > l.Grace })
-	if !late {
-		return
+	if late {
+		again(func(call Call, chore Chore) (bool, error) {
+			reply, err := p.store.Miss(ctx, partition, call, chore)
+			for _, job := range reply.Jobs {
+				p.hooks.Miss(MissInfo{job.ID, job.Kind, job.Priority, job.State})
+			}
+			return reply.More, err
+		})
 	}
-	again(func(call Call, chore Chore) (bool, error) {
-		reply, err := p.store.Miss(ctx, partition, call, chore)
-		for _, job := range reply.Jobs {
-			p.hooks.Miss(MissInfo{job.ID, job.Kind, job.Priority, job.State})
-		}
-		return reply.More, err
-	})
+	if (beat+partition)%trimBeats == trimBeats-1 {
+		again(p.trim(ctx, partition))
+	}
 }

@@ -20,6 +20,8 @@ type Spec struct {
 	Timeout  time.Duration // 0: the same
 	Retries  int           // 0: the same
 	Reruns   int           // 0: the same
+	RunAt    time.Time     // to the ms; zero: Delay counts. With Delay only for a lane that was lost
+	Delay    time.Duration // from when the store took the job
 	Codec    int           // 0: JSON
 	Key      string        // id of the key that args are encrypted with; "": none
 	Headers  map[string]string
@@ -44,6 +46,8 @@ const (
 	tagTimeout  = 't'
 	tagRetries  = 'r'
 	tagReruns   = 'u'
+	tagRunAt    = 'd'
+	tagDelay    = 'l'
 	tagCodec    = 'c'
 	tagKey      = 'y'
 	tagHeader   = 'h'
@@ -75,6 +79,11 @@ func EncodeSpec(s *Spec) []byte {
 	number(tagTimeout, int64(s.Timeout))
 	number(tagRetries, int64(s.Retries))
 	number(tagReruns, int64(s.Reruns))
+	if !s.RunAt.IsZero() {
+		// At 0, which is also what is not written, any job is due.
+		number(tagRunAt, s.RunAt.Add(time.Millisecond-1).UnixMilli())
+	}
+	number(tagDelay, int64(s.Delay))
 	number(tagCodec, int64(s.Codec))
 	if s.Key != "" {
 		text(tagKey, s.Key)
@@ -141,7 +150,7 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Headers = map[string]string{}
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
-	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagCodec:
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec:
 		i, n := binary.Varint(v)
 		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
@@ -159,6 +168,10 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Retries = int(i)
 		case tagReruns:
 			s.Reruns = int(i)
+		case tagRunAt:
+			s.RunAt = time.UnixMilli(i)
+		case tagDelay:
+			s.Delay = time.Duration(i)
 		case tagCodec:
 			s.Codec = int(i)
 		}

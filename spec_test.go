@@ -12,6 +12,8 @@ import (
 func TestASpecSurvivesItsEncoding(t *testing.T) {
 	for _, s := range []Spec{
 		{Kind: "k", Priority: 1},
+		{Kind: "k", Priority: 1, RunAt: time.UnixMilli(1_700_000_000_001)},
+		{Kind: "k", Priority: 1, Delay: time.Hour + 1},
 		{Kind: "mail/send@v2", Priority: 9, Grace: Unlimited, Weight: MaxWeight, Timeout: Unlimited, Retries: None, Reruns: None, Args: []byte("{}")},
 		{Kind: "k", Priority: 2, Grace: 24 * time.Hour, Timeout: time.Nanosecond, Retries: 1000, Reruns: 1, Codec: 3, Key: "2026-1",
 			Headers: map[string]string{"": "empty name", "empty value": "", "größe": "\x00\xff"}, Args: []byte(strings.Repeat("x", MaxPayload))},

@@ -35,7 +35,8 @@ type Store interface {
 	// and keeps the progress that they report.
 	Beat(ctx context.Context, partition int, beat Beat) (BeatReply, error)
 	// Survey reads what there is to do in each partition. With a chore it is the
-	// leader's: a sign of life there, and it says who is silent.
+	// leader's: a sign of life there, and it says who is silent. A [BrokenError]
+	// may come with surveys: it says what was put right on the way.
 	Survey(ctx context.Context, chore *Chore) ([]Survey, error)
 	// Held reads the runs that the store says a peer holds in a partition.
 	Held(ctx context.Context, partition int, peer string) ([]HeldJob, error)
@@ -62,12 +63,22 @@ type Store interface {
 	// Drain asks a peer to claim nothing more, or to claim again: it learns so from
 	// Present. ErrNoPeer if no peer of this id has shown itself in the last day.
 	Drain(ctx context.Context, peer string, on bool) error
+	// Trim lets go of jobs that ended long ago or that are too many, at most
+	// chore.Limit of them. ErrDeposed as with Reap.
+	Trim(ctx context.Context, partition int, call Call, chore Chore) (TrimReply, error)
+	// Repair looks at a part of a partition, in the order of a walk, and puts
+	// right what does not hold together. ErrDeposed as with Reap, unless its Term
+	// is 0.
+	Repair(ctx context.Context, partition int, call Call, step RepairStep) (RepairReply, error)
 	// Lead takes, renews or gives up the lease for the fleet's chores.
 	Lead(ctx context.Context, bid Bid) (Lease, error)
 
 	// Present shows the peer to readers, or takes it off the list, and checks
 	// the layout anew (ErrLayout). It returns whether the peer is to be drained.
 	Present(ctx context.Context, peer PeerInfo, gone bool) (drained bool, err error)
+	// Declare says what is kept of the finished jobs of these kinds: as it is said
+	// here, or, unless anew, only where nothing is said that can be read.
+	Declare(ctx context.Context, keeps map[string]Keep, anew bool) error
 	// Wake tells the least loaded of the idle peers that handle the kind, and have
 	// tokens for its priority, to look into the partition; or, for work that is due
 	// later, the leader. It does not tell the peer except. Where there is nobody,
@@ -252,6 +263,9 @@ type Settlement struct {
 	Reason  string        // one word, for JobInfo.Reason
 	Error   string        // kept unless empty
 	Result  []byte        // kept unless nil
+	// Keep is what is kept of jobs of this kind that ended like this one; the
+	// oldest of the others go. The zero value keeps all.
+	Keep Retention
 }
 
 // A Claim asks for as much work as fits.

@@ -353,6 +353,9 @@ func (part *partition) send(ctx context.Context, settle []finished, claim Claim)
 	settlements := make([]Settlement, len(settle))
 	for i := range settle {
 		settlements[i] = settle[i].settlement
+		if state := settlements[i].Outcome.state(); state.Finished() {
+			settlements[i].Keep = settle[i].run.policy.Keep.Of(state)
+		}
 	}
 	part.told.Store(false)
 	for attempt := 1; ; attempt++ {
@@ -365,6 +368,7 @@ func (part *partition) send(ctx context.Context, settle []finished, claim Claim)
 			}
 			return reply, true
 		}
+		p.mended(part.number, err)
 		if attempt == 1 {
 			p.logger.Warn("the store does not answer; running jobs go on, and results are kept", "partition", part.number, "err", err)
 		}
@@ -487,6 +491,8 @@ func (part *partition) newRun(job *Claimed, now time.Time) (*run, *Settlement) {
 	p := part.peer
 	r := &run{id: job.ID, kind: job.Lane.Kind, partition: part, lane: job.Lane, priority: job.Lane.Priority, weight: job.Weight,
 		attempt: job.Fails + job.Reruns + 1, fails: job.Fails, epoch: job.Epoch, due: job.Due, enqueued: job.Enqueued, started: now}
+	kind, ok := p.kinds[job.Lane.Kind]
+	r.policy = kind.policy
 	refuse := func(outcome Outcome, reason, text string) (*run, *Settlement) {
 		return r, &Settlement{ID: r.id, Lane: r.lane, Epoch: r.epoch, Outcome: outcome, Reason: reason, Error: text}
 	}
@@ -497,7 +503,6 @@ func (part *partition) newRun(job *Claimed, now time.Time) (*run, *Settlement) {
 	if err == nil && spec.Kind != job.Lane.Kind {
 		err = errors.New("its lane is not of its kind")
 	}
-	kind, ok := p.kinds[job.Lane.Kind]
 	switch {
 	case err != nil:
 		return refuse(FailRun, "corrupt", "corrupt: "+trim(err.Error(), maxError))
@@ -506,7 +511,7 @@ func (part *partition) newRun(job *Claimed, now time.Time) (*run, *Settlement) {
 	case p.refrains() || !ok:
 		return refuse(Unstarted, "", "")
 	}
-	r.spec, r.policy, r.fn = spec, kind.policy, kind.fn
+	r.spec, r.fn = spec, kind.fn
 	return r, nil
 }
 

@@ -29,6 +29,7 @@ if #ids > 0 then
   end
 end
 
+typed({KEYS[4]}, {KEYS[1]})
 touch(KEYS[2], ARGV[2])
 redis.call('ZADD', KEYS[1], int(now + ARGV[3]), ARGV[1])
 if #progress > 0 then redis.call('HSET', KEYS[4], unpack(progress)) end

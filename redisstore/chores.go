@@ -32,12 +32,20 @@ func (s *Store) Survey(ctx context.Context, chore *dianemo.Chore) ([]dianemo.Sur
 	}
 	var under sync.WaitGroup
 	room := make(chan struct{}, 8)
+	var mu sync.Mutex
+	var mended []error // what was put right before a batch was asked again
 	for batch := range slices.Chunk(surveys, size) {
 		room <- struct{}{}
 		under.Go(func() {
 			defer func() { <-room }()
-			if err := s.survey(ctx, chore, batch); err == nil || ctx.Err() != nil {
+			err := s.survey(ctx, chore, batch)
+			if err == nil || ctx.Err() != nil {
 				return
+			}
+			if broken := (*dianemo.BrokenError)(nil); errors.As(err, &broken) {
+				mu.Lock()
+				mended = append(mended, err)
+				mu.Unlock()
 			}
 			for i := range batch {
 				batch[i].Err = s.survey(ctx, chore, batch[i:i+1])
@@ -54,7 +62,7 @@ func (s *Store) Survey(ctx context.Context, chore *dianemo.Chore) ([]dianemo.Sur
 	if ctx.Err() != nil || len(errs) == len(surveys) {
 		return nil, translate(cmp.Or(ctx.Err(), errors.Join(errs...)))
 	}
-	return surveys, nil
+	return surveys, errors.Join(mended...)
 }
 
 func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianemo.Survey) error {

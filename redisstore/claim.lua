@@ -150,6 +150,10 @@ for lane = 1, (#KEYS - 8) / 2 do
   add('running', class, n - begun)
 end
 
+typed({KEYS[6], KEYS[8]}, {KEYS[4], KEYS[5], KEYS[7]})
+for lane, found in pairs(touched) do
+  if #found.late > 0 then typed({}, {KEYS[8 + lane * 2]}) end
+end
 -- All checks are done; from here on it writes.
 local wants = ARGV[19]
 if n > 0 then

@@ -93,6 +93,13 @@ local function take(id, till, lasts, runs)
   return id .. '|' .. till .. '|' .. lasts .. '|' .. runs
 end
 
+-- typed fails, before anything is written, if one of the keys has another type than the script needs: Redis keeps what a
+-- script wrote before it failed.
+local function typed(hashes, zsets)
+  for _, key in ipairs(hashes) do redis.call('HLEN', key) end
+  for _, key in ipairs(zsets) do redis.call('ZCARD', key) end
+end
+
 -- add counts n jobs of 'kind:priority' in a state; tally writes the sums.
 local sums = {}
 local function add(state, class, n)
@@ -101,7 +108,11 @@ local function add(state, class, n)
 end
 local function tally(counts)
   for field, n in pairs(sums) do
-    if n ~= 0 then redis.call('HINCRBY', counts, field, n) end
+    if n ~= 0 then
+      local answer = redis.pcall('HINCRBY', counts, field, n)
+      -- What is no number counts nothing; repair counts again.
+      if type(answer) == 'table' then redis.call('HSET', counts, field, math.max(n, 0)) end
+    end
   end
 end
 

@@ -121,6 +121,14 @@ for _, job in ipairs(gone) do
 end
 
 local news, sets = {}, 7 + tonumber(ARGV[2])
+local hashes, zsets = {KEYS[3]}, {KEYS[4]}
+for lane in pairs(heads) do zsets[#zsets + 1] = KEYS[7 + lane] end
+if #overrides > 0 then
+  hashes = {KEYS[3], KEYS[5], KEYS[6]}
+  zsets[#zsets + 1] = KEYS[7]
+end
+for _, job in ipairs(gone) do zsets[#zsets + 1] = KEYS[sets + job.set] end
+typed(hashes, zsets)
 if accepted > 0 then redis.call('HSET', KEYS[2], unpack(specs)) end
 if #overrides > 0 then redis.call('HSET', KEYS[3], unpack(overrides)) end
 for slot, job in pairs(slots) do redis.call('HSET', KEYS[5], slot, job.value) end

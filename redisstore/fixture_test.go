@@ -115,6 +115,9 @@ func (h scriptHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 		return err
 	}
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if len(cmds) > 0 && cmds[0].Name() == "multi" {
+			return next(ctx, cmds) // what belongs together; the store's have no scripts
+		}
 		var first error
 		for _, cmd := range cmds {
 			if err := h.ProcessHook(one)(ctx, cmd); err != nil && first == nil {

@@ -29,6 +29,7 @@ import (
 //	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; paused: kinds; hold:<lane> → peer|until (ms)
 //	{ns:p}:call:<edge>:<caller> string, expires: the caller's last call and its answer
 //	{ns}:layout              hash    layout, min_peer, partitions
+//	{ns}:kinds               hash    kind → what is kept of its finished jobs
 //	{ns}:peers               hash    peer → how it shows itself
 //	{ns}:seen                zset    peer → when it last did (ms)
 //	{ns}:drained             set     peers that are to claim nothing
@@ -36,6 +37,7 @@ import (
 //	{ns}:idle                zset    peer that has tokens to spare → its load
 //	{ns}:handles             hash    peer → its kinds, between spaces
 //	{ns}:unheard             hash    kind → partitions with work of which nobody could be told, between spaces
+//	<key>:aside:<ms>         any     a key that had another type than it should, expires
 //	{ns}:tell, {ns}:tell:<peer> channels messages to all, to one peer
 const layoutVersion = 1
 

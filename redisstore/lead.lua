@@ -19,8 +19,10 @@ if leader then
   if redis.call('PTTL', KEYS[1]) > tonumber(lease) then redis.call('PEXPIRE', KEYS[1], lease) end
   return {leader, term}
 end
+-- By the clock, so that none returns when the last one is forgotten or can't be read.
+term = int(math.max(now, (tonumber(redis.call('GET', KEYS[2]) or 0) or 0) + 1))
 -- What can't be read is nobody's lease.
 if held then redis.call('DEL', KEYS[1]) end
-term = int(redis.call('INCR', KEYS[2]))
+redis.call('SET', KEYS[2], term)
 redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'NX', 'PX', ARGV[2])
 return {ARGV[1], term}

@@ -3,7 +3,7 @@
 -- ARGV  1 call number, 2 term, 3 jobs at most, 4 name of the lane, 5 base name, 6 'kind:priority', 7 grace (ms),
 --       8 state that the jobs end in
 -- Reply {'ok', 1 if there may be more, id, state, base name, ...}, {'deposed'}, {'superseded'}
-local term = tonumber(redis.call('HGET', KEYS[3], 'term') or 0)
+local term = tonumber(redis.call('HGET', KEYS[3], 'term') or 0) or 0
 if tonumber(ARGV[2]) < term then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
@@ -39,6 +39,7 @@ while from < 1000 do
   from = from + #ids
 end
 
+typed({KEYS[5]}, {KEYS[4], KEYS[7]})
 if #late > 0 then
   expire(KEYS[2], KEYS[6], KEYS[7], ARGV[8], ARGV[5], ARGV[6], late)
   tally(KEYS[5])

@@ -6,7 +6,7 @@
 --       6 number of lanes, for each: base name, name of the lane, 'kind:priority',
 --       then for each run: id, epoch, lane (its place)
 -- Reply {'ok', news (as of enqueue), id, state, base name, ...}, {'deposed'}, {'superseded'}
-local term = tonumber(redis.call('HGET', KEYS[5], 'term') or 0)
+local term = tonumber(redis.call('HGET', KEYS[5], 'term') or 0) or 0
 if tonumber(ARGV[2]) < term then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
@@ -75,6 +75,9 @@ if #ids > 0 then
   end
 end
 
+local targets = {KEYS[6]}
+for target in pairs(moves) do targets[#targets + 1] = KEYS[9 + target] end
+typed({KEYS[7], KEYS[8], KEYS[9]}, targets)
 local news = {}
 if #moved > 0 then
   local gone = {}

@@ -24,14 +24,18 @@ type scripts struct {
 	enqueue, claim, settle, beat, reap, miss, lead   *redis.Script
 	cancel, requeue, reschedule                      *redis.Script
 	present, survey, stand, wake, pause, drain, list *redis.Script
+	declare, trim, repair, sweep, recount, aside     *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only
 // enqueue is refused: all others are flagged allow-oom, since they let work
 // finish. plain leaves the flags out, for servers that don't know them.
 func loadScripts(plain bool) scripts {
-	load := func(name string, flags string) *redis.Script {
-		text := read("common.lua") + read(name+".lua")
+	load := func(name string, flags string, parts ...string) *redis.Script {
+		text := read("common.lua")
+		for _, part := range append(parts, name) {
+			text += read(part + ".lua")
+		}
 		if !plain {
 			text = strings.TrimSpace("#!lua "+flags) + "\n" + text
 		}
@@ -41,7 +45,7 @@ func loadScripts(plain bool) scripts {
 	return scripts{
 		enqueue: load("enqueue", ""),
 		claim:   load("claim", finish),
-		settle:  load("settle", finish),
+		settle:  load("settle", finish, "kept"),
 		beat:    load("beat", finish),
 		reap:    load("reap", finish),
 		miss:    load("miss", finish),
@@ -55,6 +59,12 @@ func loadScripts(plain bool) scripts {
 		pause:   load("pause", finish),
 		drain:   load("drain", finish),
 		list:    load("list", "flags=no-writes"),
+		declare: load("declare", finish),
+		trim:    load("trim", finish, "kept"),
+		repair:  load("repair", finish),
+		sweep:   load("sweep", finish),
+		recount: load("recount", finish),
+		aside:   load("aside", finish),
 
 		reschedule: load("reschedule", finish),
 	}
@@ -97,7 +107,7 @@ func (s *Store) eval(ctx context.Context, commands ...command) ([][]any, error) 
 			reply, err = c.script.Eval(ctx, s.rdb, c.keys, c.args...).Slice()
 		}
 		if err != nil {
-			return nil, translate(err)
+			return nil, s.broken(ctx, err, commands[i].keys...)
 		}
 		if len(reply) == 0 {
 			return nil, errors.New("redisstore: a script answered nothing")

@@ -1,9 +1,10 @@
 -- settle: running -> succeeded, failed, cancelled, or scheduled again (retry, snooze, giveback, unstarted), which ends a
 -- job cancelled instead if someone has cancelled it meanwhile.
 -- KEYS  1 call, 2 meta, 3 run:<peer>, 4 lanes, 5 counts, 6 errors, 7 result, 8 progress,
---       then the targets: lanes and sets of ended jobs
+--       then the targets: lanes and sets of ended jobs, then unique, spec
 -- ARGV  1 call number, 2 peer, 3 number of targets, for each: state, lane name ('' unless a lane), 'kind:priority',
 --       for a lane: the target (its place) of jobs that were cancelled, else 0;
+--       then what is kept in the targets ('target:ms:jobs ...', -1 no limit),
 --       then the number of groups of jobs that succeeded without a result, for each: target (its place), epoch,
 --       number of jobs, their ids;
 --       then for each other job: id, epoch, outcome, target, in (ms), reason, error, result
@@ -20,7 +21,7 @@ if answer then
 end
 
 local peer, stamp = ARGV[2], int(now)
-local begin = 4 + tonumber(ARGV[3]) * 4
+local begin = 5 + tonumber(ARGV[3]) * 4
 local ids, n = {}, 0
 local i = begin + 1
 for _ = 1, tonumber(ARGV[begin]) do
@@ -134,10 +135,30 @@ for a = singles, #ARGV, 8 do
   end
 end
 
+-- The oldest of the sets that these join, some more than join: so what is too much goes bit by bit.
+local gone, hashes, zsets = {}, {KEYS[5]}, {KEYS[3]}
+for place, age, count in ARGV[begin - 1]:gmatch('(%d+):(%-?%d+):(%-?%d+)') do
+  local target = tonumber(place)
+  local added = moves[target] and moves[target].n / 2 or 0
+  if added > 0 then gone[target] = outlived(KEYS[8 + target], KEYS[2], ARGV[target * 4], tonumber(age), tonumber(count), added, added + 100) end
+end
+for target in pairs(moves) do zsets[#zsets + 1] = KEYS[8 + target] end
+if next(heads) then zsets[#zsets + 1] = KEYS[4] end
+if #errors > 0 then hashes[#hashes + 1] = KEYS[6] end
+if #results > 0 then hashes[#hashes + 1] = KEYS[7] end
+if next(gone) then
+  for _, key in ipairs({KEYS[6], KEYS[7], KEYS[#KEYS - 1], KEYS[#KEYS]}) do hashes[#hashes + 1] = key end
+end
+typed(hashes, zsets)
+local reported = redis.call('HLEN', KEYS[8]) > 0
+
 if settled > 0 then
+  for target, outlives in pairs(gone) do
+    forget(KEYS[8 + target], ARGV[target * 4], outlives, KEYS[#KEYS], KEYS[2], KEYS[7], KEYS[6], KEYS[#KEYS - 1])
+  end
   redis.call('HSET', KEYS[2], unpack(fields))
   redis.call('ZREM', KEYS[3], unpack(done))
-  if redis.call('EXISTS', KEYS[8]) == 1 then redis.call('HDEL', KEYS[8], unpack(done)) end
+  if reported then redis.call('HDEL', KEYS[8], unpack(done)) end
   if #errors > 0 then redis.call('HSET', KEYS[6], unpack(errors)) end
   if #results > 0 then redis.call('HSET', KEYS[7], unpack(results)) end
   for target, to in pairs(moves) do redis.call('ZADD', KEYS[8 + target], unpack(to)) end

@@ -63,6 +63,8 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		lane  dianemo.Lane
 	}
 	places := make(map[target]int, 4)
+	var kept []string
+	trimmed := make(map[string]bool, 2)
 	args := make([]any, 3, 3+4*4+2*len(settle))
 	targets := make([]int, len(settle))
 	// place declares a target. One that is a lane needs another one, for jobs
@@ -98,6 +100,10 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		targets[i] = place(where)
 		if where.state == dianemo.Scheduled {
 			args[2+4*targets[i]] = place(target{dianemo.Cancelled, dianemo.Lane{Kind: where.lane.Kind, Priority: where.lane.Priority}})
+		} else if keep, set := settle[i].Keep, keys[7+targets[i]]; keep != (dianemo.Retention{}) && !trimmed[set] {
+			// Once for each set, whatever the priorities.
+			trimmed[set] = true
+			kept = append(kept, fmt.Sprintf("%d:%d:%d", targets[i], keptMillis(keep.For), s.share(keep.Jobs)))
 		}
 	}
 	args[0], args[1], args[2] = call.Number, call.Caller, len(places)
@@ -123,7 +129,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		}
 		groups[g] = append(groups[g], r.ID)
 	}
-	args = append(args, len(order))
+	args = append(args, strings.Join(kept, " "), len(order))
 	for _, g := range order {
 		args = append(args, g.target, g.epoch, len(groups[g]))
 		for _, id := range groups[g] {
@@ -131,7 +137,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		}
 	}
 	args = append(args, singles...)
-	return command{s.scripts.settle, keys, args}
+	return command{s.scripts.settle, append(keys, t.key("unique"), t.key("spec")), args}
 }
 
 func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
