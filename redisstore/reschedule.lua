@@ -69,7 +69,6 @@ for move, jobs in pairs(moves) do
   local earliest = redis.call('ZRANGE', to, 0, 0, 'WITHSCORES')[2]
   reply[2] = math.max(reply[2], redis.call('ZADD', KEYS[4], 'LT', 'CH', int(earliest + 0), ARGV[a + 2]))
   first(KEYS[4], ARGV[a], from)
-  first(KEYS[4], ARGV[a + 2], to)
 end
 keep(KEYS[1], ARGV[1], reply[2] .. ' ' .. table.concat(words, ' '))
 return reply
