@@ -599,3 +599,109 @@ func TestACrashOfItsPeerFreesAUniqueKey(t *testing.T) {
 	require.Equal(t, dianemo.Unreachable, receive(t, reaped).State)
 	require.NotEqual(t, first, enqueue(t, c, kind, options))
 }
+
+// A holdingStore lets the test act between a claim and the peer's hearing of its answer.
+type holdingStore struct {
+	dianemo.Store
+	claimed func(jobs []dianemo.Claimed) error // called once, with the first that were claimed
+	once    sync.Once
+	shown   chan struct{} // unless nil: each time that the peer has shown itself
+}
+
+func (s *holdingStore) Turn(ctx context.Context, partition int, call dianemo.Call, settle []dianemo.Settlement, claim dianemo.Claim) (dianemo.TurnReply, error) {
+	reply, err := s.Store.Turn(ctx, partition, call, settle, claim)
+	if len(reply.Jobs) > 0 {
+		s.once.Do(func() { err = errors.Join(err, s.claimed(reply.Jobs)) })
+	}
+	return reply, err
+}
+
+func (s *holdingStore) Present(ctx context.Context, peer dianemo.PeerInfo, gone bool) (bool, error) {
+	if s.shown != nil {
+		defer func() { s.shown <- struct{}{} }()
+	}
+	return s.Store.Present(ctx, peer, gone)
+}
+
+func TestAJobThatIsCancelledBeforeItsClaimIsHeardIsNotStarted(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		holding := &holdingStore{Store: store, claimed: func(jobs []dianemo.Claimed) error {
+			return errors.Join(c.Cancel(t.Context(), jobs[0].ID), errors.New("the answer is lost"))
+		}}
+		begun := make(chan string, 10)
+		var kind dianemo.Kind[Args]
+		peer := start(t, holding, dianemo.Config{}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[Args]) error {
+				begun <- job.ID
+				return nil
+			})
+		})
+		id := enqueue(t, c, kind, dianemo.Options{})
+		settled := peer.next()
+		require.Equal(t, []any{id, dianemo.CancelRun, dianemo.Cancelled}, []any{settled.ID, settled.Outcome, settled.State})
+		require.Equal(t, []any{dianemo.Cancelled, "cancel"}, []any{get(t, c, id).State, get(t, c, id).Reason})
+		require.Empty(t, begun)
+	})
+}
+
+// The message comes when the peer does not know yet of the run that it is about.
+func TestACancellationThatOvertakesTheClaimsAnswerIsHeard(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		holding := &holdingStore{Store: store, shown: make(chan struct{}, 100)}
+		holding.claimed = func(jobs []dianemo.Claimed) error {
+			err := c.Cancel(t.Context(), jobs[0].ID)
+			select {
+			case <-holding.shown: // the message was heard
+			case <-t.Context().Done():
+			}
+			return err
+		}
+		begun, causes := make(chan string, 10), make(chan error, 10)
+		var kind dianemo.Kind[Args]
+		peer := start(t, holding, dianemo.Config{}, func(p *dianemo.Peer) { // its next beat is in an hour
+			kind = handle(t, p, "kind", dianemo.Policy{}, untilCancelled(begun, causes, errBoom))
+		})
+		receive(t, holding.shown) // at its start
+		receive(t, holding.shown) // and when it hears messages
+		enqueue(t, c, kind, dianemo.Options{})
+		require.ErrorIs(t, receive(t, causes), dianemo.ErrCancelled)
+		require.Equal(t, dianemo.Cancelled, peer.next().State)
+	})
+}
+
+func TestWhatWasBeingClaimedWhenThePeerWasDrainedGoesBack(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		var peer *running
+		ready := make(chan struct{})
+		holding := &holdingStore{Store: store, claimed: func([]dianemo.Claimed) error {
+			<-ready
+			err := c.Drain(t.Context(), peer.ID())
+			for err == nil { // until it has heard
+				var all []dianemo.PeerInfo
+				if all, err = c.Peers(t.Context()); len(all) == 1 && all[0].Draining {
+					break
+				}
+			}
+			return err
+		}}
+		begun := make(chan string, 10)
+		var kind dianemo.Kind[Args]
+		peer = start(t, holding, dianemo.Config{}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[Args]) error {
+				begun <- job.ID
+				return nil
+			})
+		})
+		close(ready)
+		require.Eventually(t, func() bool { return len(peers(t, c)) == 1 }, 10*time.Second, time.Millisecond)
+		id := enqueue(t, c, kind, dianemo.Options{})
+		settled := peer.next()
+		require.Equal(t, []any{id, dianemo.Unstarted, dianemo.Scheduled}, []any{settled.ID, settled.Outcome, settled.State})
+		require.Equal(t, []any{dianemo.Queued, 0}, []any{get(t, c, id).State, get(t, c, id).Runs})
+		require.NoError(t, c.Undrain(t.Context(), peer.ID()))
+		require.Equal(t, id, receive(t, begun))
+	})
+}

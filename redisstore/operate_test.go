@@ -271,6 +271,24 @@ func TestAWishSentAgainLateChangesNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, dianemo.Cancelled, reply.Jobs[0].State, "the answer of the first")
 		require.Equal(t, dianemo.Queued, f.state(id))
+
+		f.cancel(id)
+		requeue, reschedule := dianemo.Call{Caller: "one", Number: 1}, dianemo.Call{Caller: "one", Number: 2}
+		for range 2 {
+			reply, err = f.Requeue(t.Context(), partition, requeue, []string{id})
+			require.NoError(t, err)
+			require.Equal(t, []any{true, nil, dianemo.Scheduled}, []any{reply.Wake, reply.Jobs[0].Err, reply.Jobs[0].State})
+			f.cancel(id)
+		}
+		require.Equal(t, dianemo.Cancelled, f.state(id))
+		f.requeue(id)
+		for range 2 {
+			reply, err = f.Reschedule(t.Context(), partition, reschedule, []string{id}, dianemo.Change{RunAt: time.UnixMilli(1_000_000_000_000)})
+			require.NoError(t, err)
+			require.Equal(t, []any{true, nil}, []any{reply.Wake, reply.Jobs[0].Err})
+			require.NoError(t, f.reschedule(id, dianemo.Change{Delay: time.Hour}).Err)
+		}
+		require.Equal(t, dianemo.Scheduled, f.state(id), "not due")
 	})
 }
 
@@ -335,6 +353,21 @@ func TestARescheduledJobIsWhereItsRecordSays(t *testing.T) {
 		f.consistent(partition)
 		require.Equal(t, []dianemo.Moved{{ID: ids[0], State: dianemo.Failed, Kind: "kind", Priority: 9}}, f.miss(partition))
 		f.consistent(partition)
+	})
+}
+
+// A broken index is not made worse: a job that is not where it should be is not
+// put anywhere else.
+func TestAJobThatIsInNoLaneIsNotRescheduled(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		id := f.ids(1)[0]
+		f.enqueue(record(id, lane("kind")))
+		waits := f.key(id, "lane:kind:2:-1:0:new")
+		require.EqualValues(t, 1, f.rdb.ZRem(t.Context(), waits, id).Val())
+		require.Equal(t, dianemo.ErrMoved, f.reschedule(id, dianemo.Change{RunAt: time.Now()}).Err)
+		require.Equal(t, dianemo.ErrMoved, f.cancel(id).Err)
+		require.Zero(t, f.rdb.Exists(t.Context(), waits).Val())
+		require.False(t, f.rdb.HExists(t.Context(), f.key(id, "meta"), id).Val())
 	})
 }
 

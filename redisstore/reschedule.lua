@@ -72,7 +72,6 @@ for move, jobs in pairs(moves) do
     news[#news + 1] = ARGV[a + 2] .. (earliest + 0 > now and '+' or '')
   end
   first(KEYS[4], ARGV[a], from)
-  first(KEYS[4], ARGV[a + 2], to)
 end
 reply[2] = table.concat(news, ' ')
 keep(KEYS[1], ARGV[1], reply[2] .. '|' .. table.concat(words, ' '))

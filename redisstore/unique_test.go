@@ -133,6 +133,28 @@ func TestASlotUntilTheStartIsFreeFromThere(t *testing.T) {
 	})
 }
 
+// One that waits for its next try was started.
+func TestAJobThatWaitsForItsNextTryIsNotReplaced(t *testing.T) {
+	for until, refused := range map[dianemo.UniqueUntil]bool{dianemo.UntilFinished: true, dianemo.UntilStarted: false} {
+		t.Run(fmt.Sprint(until), func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				partition := f.Partition("slot")
+				f.accepts(unique(1, dianemo.Unique{Until: until}))
+				job := f.claim(partition, owner, claimLane(lane("kind"))).Jobs[0]
+				f.settle(partition, owner, dianemo.Settlement{ID: job.ID, Lane: job.Lane, Epoch: job.Epoch, Outcome: dianemo.Retry})
+				second := unique(2, dianemo.Unique{Until: until, Replace: true})
+				if refused {
+					f.refuses(second, "slot@1", dianemo.Scheduled)
+				} else {
+					f.accepts(second)
+				}
+				require.Equal(t, dianemo.Retrying, f.state("slot@1"))
+				f.consistent(partition)
+			})
+		})
+	}
+}
+
 func TestASlotIsHeldNoLongerThanAsked(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.accepts(unique(1, dianemo.Unique{For: 30 * time.Second}))
