@@ -199,6 +199,9 @@ func (l *ledger) spare(need int) int {
 	for q := range room {
 		room[q] += l.aside[q]
 	}
+	if l.single() {
+		room = l.whole()
+	}
 	room = l.lets(nil, room)
 	for level := 9; level >= 1; level-- {
 		if need <= room.fits(level) {

@@ -277,7 +277,7 @@ func TestAWishSentAgainLateChangesNothing(t *testing.T) {
 		for range 2 {
 			reply, err = f.Requeue(t.Context(), partition, requeue, []string{id})
 			require.NoError(t, err)
-			require.Equal(t, []any{true, nil, dianemo.Scheduled}, []any{reply.Wake, reply.Jobs[0].Err, reply.Jobs[0].State})
+			require.Equal(t, []any{true, nil, dianemo.Scheduled}, []any{len(reply.News) > 0, reply.Jobs[0].Err, reply.Jobs[0].State})
 			f.cancel(id)
 		}
 		require.Equal(t, dianemo.Cancelled, f.state(id))
@@ -285,7 +285,7 @@ func TestAWishSentAgainLateChangesNothing(t *testing.T) {
 		for range 2 {
 			reply, err = f.Reschedule(t.Context(), partition, reschedule, []string{id}, dianemo.Change{RunAt: time.UnixMilli(1_000_000_000_000)})
 			require.NoError(t, err)
-			require.Equal(t, []any{true, nil}, []any{reply.Wake, reply.Jobs[0].Err})
+			require.Equal(t, []any{true, nil}, []any{len(reply.News) > 0, reply.Jobs[0].Err})
 			require.NoError(t, f.reschedule(id, dianemo.Change{Delay: time.Hour}).Err)
 		}
 		require.Equal(t, dianemo.Scheduled, f.state(id), "not due")
