@@ -113,14 +113,16 @@ type Peer struct {
 	started time.Time
 	ledger  *ledger
 
-	mu    sync.Mutex // guards kinds and ran
+	mu    sync.Mutex // guards these
 	kinds map[string]registered
 	ran   bool
+	shown int64 // number of the last call to show itself that was answered
 
 	partitions []*partition
 	closing    atomic.Bool  // claims nothing more
 	draining   atomic.Bool  // claims nothing until it is told to
-	shows      atomic.Int64 // calls to show itself that were asked for
+	shows      atomic.Int64 // number of the last call to show itself
+	news       atomic.Int64 // how often it was asked to show itself since it began to
 	term       atomic.Pointer[term]
 	unseen     complaint     // about the peer not showing itself
 	beatSoon   chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
