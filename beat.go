@@ -36,7 +36,7 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 				under.Go(func() { p.declare(ctx) })
 			}
 		case <-p.beatSoon:
-			under.Go(func() { p.present(ctx, fail) })
+			under.Go(func() { p.presentInTurn(ctx, fail) })
 		case <-news.C:
 		}
 		for _, part := range p.partitions {
@@ -203,24 +203,9 @@ func (part *partition) unreported(rep report) {
 	}
 }
 
-// present shows the peer to readers, and learns whether it is drained. One call
-// is under way at a time, so that the last answer heard is the last given; what
-// is asked for meanwhile is one more.
+// present shows the peer to readers, and learns whether it is drained.
 func (p *Peer) present(ctx context.Context, fail func(error)) {
-	asked := p.shows.Add(1)
-	if asked > 1 {
-		return
-	}
-	for ctx.Err() == nil {
-		p.show(ctx, fail)
-		if p.shows.CompareAndSwap(asked, 0) {
-			return
-		}
-		asked = p.shows.Load()
-	}
-}
-
-func (p *Peer) show(ctx context.Context, fail func(error)) {
+	number := p.shows.Add(1)
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
@@ -232,8 +217,14 @@ func (p *Peer) show(ctx context.Context, fail func(error)) {
 	if sample := p.load.Load(); sample != nil {
 		info.LoadKnown, info.Pressure = sample.Known, sample.Load.Pressure
 	}
-	for name := range p.kinds {
+	for name, kind := range p.kinds {
 		info.Kinds = append(info.Kinds, name)
+		if kind.policy.Weight > 1 {
+			if info.Weights == nil {
+				info.Weights = map[string]int{}
+			}
+			info.Weights[name] = kind.policy.Weight
+		}
 	}
 	slices.Sort(info.Kinds)
 	for _, r := range p.held() {
@@ -252,16 +243,49 @@ func (p *Peer) show(ctx context.Context, fail func(error)) {
 	if errors.Is(err, ErrLayout) {
 		fail(err)
 	}
-	if err == nil && p.draining.Swap(drained) != drained {
-		if drained {
-			p.logger.Info("drained: this peer claims nothing more until it is told to")
-		} else {
-			p.logger.Info("no longer drained: this peer claims again")
-		}
-		for _, part := range p.partitions {
-			part.look.Store(true)
-			part.kick()
-		}
-		p.beatAtOnce() // to show it
+	if err == nil {
+		p.drain(number, drained)
 	}
+}
+
+// presentInTurn is present where there is news: one call at a time, so that what
+// is shown in the end is the news, and one more for all that came meanwhile. Beats
+// do not wait in this line: a call that hangs must not keep the next from being
+// made.
+func (p *Peer) presentInTurn(ctx context.Context, fail func(error)) {
+	news := p.news.Add(1)
+	if news > 1 {
+		return
+	}
+	for {
+		p.present(ctx, fail)
+		if p.news.CompareAndSwap(news, 0) {
+			return
+		}
+		news = p.news.Load()
+	}
+}
+
+// drain takes in what the call of that number has answered, unless a later one
+// was heard before.
+func (p *Peer) drain(number int64, drained bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if number < p.shown {
+		return
+	}
+	p.shown = number
+	if p.draining.Swap(drained) == drained {
+		return
+	}
+	if drained {
+		p.logger.Info("drained: this peer claims nothing more until it is told to")
+	} else {
+		p.logger.Info("no longer drained: this peer claims again")
+	}
+	for _, part := range p.partitions {
+		part.look.Store(true)
+		part.kick()
+	}
+	p.beatAtOnce() // to show it
 }

@@ -131,14 +131,16 @@ type Peer struct {
 	started time.Time
 	ledger  *ledger
 
-	mu    sync.Mutex // guards kinds and ran, and partitions until Run has made them
+	mu    sync.Mutex // guards these, and partitions until Run has made them
 	kinds map[string]registered
 	ran   bool
+	shown int64 // number of the last call to show itself that was answered
 
 	partitions []*partition
 	closing    atomic.Bool  // claims nothing more
 	draining   atomic.Bool  // claims nothing until it is told to
-	shows      atomic.Int64 // calls to show itself that were asked for
+	shows      atomic.Int64 // number of the last call to show itself
+	news       atomic.Int64 // how often it was asked to show itself since it began to
 	standing   standing
 	term       atomic.Pointer[term]
 	load       atomic.Pointer[LoadInfo] // the last sample

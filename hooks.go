@@ -19,8 +19,11 @@ type Hooks struct {
 	// For each job of a Cancel, Requeue or Reschedule that was answered, on whoever
 	// called it. A job that an enqueue replaced is told to none.
 	Cancel, Requeue, Reschedule func(WishInfo)
-	Trim                        func(TrimInfo)   // for each step of retention that let go of jobs, on the leader
-	Repair                      func(RepairInfo) // for each thing put right, on whoever did it
+	// For each lane that is due and has jobs that no live peer can run: looked for
+	// once in twelve beats, on the leader, and told once until it is no longer so.
+	Stranded func(StrandedInfo)
+	Trim     func(TrimInfo)   // for each step of retention that let go of jobs, on the leader
+	Repair   func(RepairInfo) // for each thing put right, on whoever did it
 }
 
 // EnqueueInfo: Err is nil, an ExistsError, or what kept the call from being
@@ -109,6 +112,16 @@ type LoadInfo struct {
 	Err               error // why this sample is not a good one
 }
 
+// StrandedInfo is about jobs that are due and that no live peer can run: their
+// Cause is CauseNoHandler or CauseUnplaceable. See [Client.Why].
+type StrandedInfo struct {
+	Kind     string
+	Priority int
+	Weight   int // about what they weigh, if they have weights of their own; else 0
+	Cause    Cause
+	Due      time.Time // of the first
+}
+
 // TrimInfo says that retention let go of finished jobs.
 type TrimInfo struct {
 	Partition int
@@ -138,6 +151,7 @@ func (h *Hooks) filled() Hooks {
 	fill(&f.Requeue)
 	fill(&f.Reschedule)
 	fill(&f.Load)
+	fill(&f.Stranded)
 	fill(&f.Trim)
 	fill(&f.Repair)
 	return f

@@ -84,12 +84,13 @@ type rota struct {
 	beat  int      // rounds in which this peer led
 	calls []uint64 // numbers of the last calls, by partition
 	walks *walks
+	told  map[Lane]Cause // lanes that no live peer can take from
 }
 
 // rounds looks at what there is to do in all partitions, every BeatEvery: the
 // safety net under the wake-ups. The leader does its chores on the way.
 func (p *Peer) rounds(ctx context.Context) {
-	r := &rota{calls: make([]uint64, len(p.partitions)), walks: newWalks(len(p.partitions))}
+	r := &rota{calls: make([]uint64, len(p.partitions)), walks: newWalks(len(p.partitions)), told: map[Lane]Cause{}}
 	ticker := time.NewTicker(rand.N(p.config.BeatEvery) + 1) // so that the fleet's rounds are spread
 	defer ticker.Stop()
 	for first := true; ; first = false {
@@ -154,6 +155,9 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 	p.restand()
 	under.Wait()
 	if chore != nil {
+		if r.beat%strandedBeats == strandedBeats-1 { // by then all have shown themselves
+			p.stranded(ctx, surveys, r.told)
+		}
 		r.walks.next(r.beat)
 		r.beat++
 	}

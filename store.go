@@ -103,6 +103,9 @@ type Store interface {
 	// Counts reads how many jobs there are by state, kind and priority, without
 	// looking at the jobs.
 	Counts(ctx context.Context) ([]Count, error)
+	// Ahead is the store's clock, and how many due jobs of the partition go before
+	// one of this priority that was due then.
+	Ahead(ctx context.Context, partition, priority int, due time.Time) (now time.Time, jobs int64, err error)
 	// Peers lists the live peers.
 	Peers(ctx context.Context) ([]PeerInfo, error)
 }
@@ -505,7 +508,8 @@ type PeerInfo struct {
 	Started time.Time
 	Seen    time.Time // its last beat, by the store's clock
 	Kinds   []string
-	Tokens  int // now; see [Peer.SetTokens]
+	Weights map[string]int // of the kinds that do not cost one token
+	Tokens  int            // now; see [Peer.SetTokens]
 	// Available is what the load leaves of Tokens, before what runs is
 	// subtracted; 0 while the host is Hot.
 	Available int

@@ -249,24 +249,59 @@ func (s *Store) countsIn(ctx context.Context, t tag, now time.Time) (map[string]
 	}
 }
 
+// Ahead implements [dianemo.Store].
+func (s *Store) Ahead(ctx context.Context, partition, priority int, due time.Time) (time.Time, int64, error) {
+	t := s.tag(partition)
+	pipe := s.rdb.Pipeline()
+	nowCmd, namesCmd := pipe.Time(ctx), pipe.ZRange(ctx, t.key("lanes"), 0, -1)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return time.Time{}, 0, translate(err)
+	}
+	now := nowCmd.Val()
+	pipe = s.rdb.Pipeline()
+	var counts []*redis.IntCmd
+	for _, name := range namesCmd.Val() {
+		lane, ok := parseLane(name)
+		switch {
+		case !ok:
+		case lane.Priority < priority:
+			counts = append(counts, pipe.ZCount(ctx, t.lane(name), "-inf", strconv.FormatInt(now.UnixMilli(), 10)))
+		case lane.Priority == priority && !due.After(now):
+			counts = append(counts, pipe.ZCount(ctx, t.lane(name), "-inf", "("+strconv.FormatInt(due.UnixMilli(), 10)))
+		}
+	}
+	if len(counts) == 0 {
+		return now, 0, nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return now, 0, translate(err)
+	}
+	jobs := int64(0)
+	for _, c := range counts {
+		jobs += c.Val()
+	}
+	return now, jobs, nil
+}
+
 // A presence is how a peer shows itself, as stored.
 type presence struct {
-	Host      string       `json:"host"`
-	PID       int          `json:"pid"`
-	Version   string       `json:"version"`
-	Started   int64        `json:"started"` // ms
-	Kinds     []string     `json:"kinds"`
-	Tokens    int          `json:"tokens"`
-	Reserve   map[int]int  `json:"reserve,omitempty"`
-	Running   map[int]int  `json:"running,omitempty"`
-	Jobs      int          `json:"jobs"`
-	Stuck     []string     `json:"stuck,omitempty"`
-	Closing   bool         `json:"closing,omitempty"`
-	Drained   bool         `json:"drained,omitempty"`
-	Silent    int64        `json:"silent"`         // ms
-	Load      *presentLoad `json:"load,omitempty"` // nil: not known
-	Available int          `json:"available"`
-	Hot       bool         `json:"hot,omitempty"`
+	Host      string         `json:"host"`
+	PID       int            `json:"pid"`
+	Version   string         `json:"version"`
+	Started   int64          `json:"started"` // ms
+	Kinds     []string       `json:"kinds"`
+	Weights   map[string]int `json:"weights,omitempty"`
+	Tokens    int            `json:"tokens"`
+	Reserve   map[int]int    `json:"reserve,omitempty"`
+	Running   map[int]int    `json:"running,omitempty"`
+	Jobs      int            `json:"jobs"`
+	Stuck     []string       `json:"stuck,omitempty"`
+	Closing   bool           `json:"closing,omitempty"`
+	Drained   bool           `json:"drained,omitempty"`
+	Silent    int64          `json:"silent"`         // ms
+	Load      *presentLoad   `json:"load,omitempty"` // nil: not known
+	Available int            `json:"available"`
+	Hot       bool           `json:"hot,omitempty"`
 }
 
 type presentLoad struct {
@@ -283,7 +318,7 @@ func (s *Store) Present(ctx context.Context, peer dianemo.PeerInfo, gone bool) (
 	if peer.LoadKnown {
 		load = &presentLoad{peer.Load, peer.Pressure}
 	}
-	record, err := json.Marshal(presence{peer.Host, peer.PID, peer.Version, peer.Started.UnixMilli(), peer.Kinds, peer.Tokens,
+	record, err := json.Marshal(presence{peer.Host, peer.PID, peer.Version, peer.Started.UnixMilli(), peer.Kinds, peer.Weights, peer.Tokens,
 		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.Draining, peer.SilentAfter.Milliseconds(), load, peer.Available, peer.Hot})
 	if err != nil {
 		return false, fmt.Errorf("redisstore: record of peer %s: %w", peer.ID, err)
@@ -313,7 +348,7 @@ func (s *Store) Peers(ctx context.Context) ([]dianemo.PeerInfo, error) {
 			continue
 		}
 		peer := dianemo.PeerInfo{ID: id, Host: r.Host, PID: r.PID, Version: r.Version, Started: time.UnixMilli(r.Started),
-			Seen: seen, Kinds: r.Kinds, Tokens: r.Tokens, Reserve: r.Reserve, Running: r.Running, Jobs: r.Jobs, Stuck: r.Stuck,
+			Seen: seen, Kinds: r.Kinds, Weights: r.Weights, Tokens: r.Tokens, Reserve: r.Reserve, Running: r.Running, Jobs: r.Jobs, Stuck: r.Stuck,
 			Closing: r.Closing, Draining: r.Drained, SilentAfter: silent, Available: r.Available, Hot: r.Hot}
 		if r.Load != nil {
 			peer.Load, peer.LoadKnown, peer.Pressure = r.Load.Share, true, r.Load.Pressure
