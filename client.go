@@ -241,7 +241,7 @@ type parcel struct {
 	records []Record
 	places  []int // of the records in the caller's request
 	bytes   int
-	cost    int           // in jobs without a unique key
+	cost    int              // in jobs without a unique key
 	reply   chan parcelReply // has room for the one reply
 	left    bool             // the caller has gone; guarded by box.mu
 }
