@@ -152,7 +152,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // EnqueueMany adds jobs, of one kind or several, and returns their ids in
 // order. The jobs of one partition are added in one step, in pieces of at most
-// 500 jobs and 1 MiB; an error leaves those of other partitions as they are.
+// 500 jobs, or 125 with unique keys, and 1 MiB; an error leaves those of other partitions as they are.
 //
 //   - [FieldError]: a request is wrong. Nothing was written.
 //   - [BatchError]: it has an error for each job that was not accepted, most
@@ -258,6 +258,7 @@ type parcel struct {
 	records []Record
 	places  []int // of the records in the caller's request
 	bytes   int
+	cost    int              // in jobs without a unique key
 	reply   chan parcelReply // has room for the one reply
 	left    bool             // the caller has gone; guarded by box.mu
 }
@@ -273,7 +274,7 @@ func (c *Client) pack(records []Record) []*parcel {
 	for i, r := range records {
 		partition := c.store.Partition(r.ID)
 		p := open[partition]
-		if p == nil || len(p.records) == MaxCallJobs || p.bytes+len(r.Spec) > MaxCallBytes {
+		if p == nil || p.cost+r.cost() > MaxCallJobs || p.bytes+len(r.Spec) > MaxCallBytes {
 			p = &parcel{box: boxes[partition], reply: make(chan parcelReply, 1)}
 			open[partition] = p
 			parcels = append(parcels, p)
@@ -281,8 +282,18 @@ func (c *Client) pack(records []Record) []*parcel {
 		p.records = append(p.records, r)
 		p.places = append(p.places, i)
 		p.bytes += len(r.Spec)
+		p.cost += r.cost()
 	}
 	return parcels
+}
+
+// cost is how much of a call a record takes: a unique key is looked up, so a
+// call of the same length carries fewer of these.
+func (r *Record) cost() int {
+	if r.Unique.Key != "" {
+		return 4
+	}
+	return 1
 }
 
 // An outbox is what waits to be sent to one partition. One call is under way
@@ -357,11 +368,11 @@ func (c *Client) send(box *outbox) {
 		var batch []*parcel
 		jobs, bytes := 0, 0
 		for _, p := range box.queue {
-			if len(batch) > 0 && (jobs+len(p.records) > MaxCallJobs || bytes+p.bytes > MaxCallBytes) {
+			if len(batch) > 0 && (jobs+p.cost > MaxCallJobs || bytes+p.bytes > MaxCallBytes) {
 				break
 			}
 			batch = append(batch, p)
-			jobs, bytes = jobs+len(p.records), bytes+p.bytes
+			jobs, bytes = jobs+p.cost, bytes+p.bytes
 		}
 		box.queue = slices.Delete(box.queue, 0, len(batch))
 		box.sending = len(batch) > 0

@@ -76,6 +76,10 @@ func (c *Client) Reschedule(ctx context.Context, id string, change Change) error
 		})
 }
 
+// wishJobs is how many jobs a call asks about: half of what it may, which keeps
+// the store for about 2 ms.
+const wishJobs = MaxCallJobs / 2
+
 // wish asks one thing of many jobs: in pieces, each in one step, and again for
 // those that have moved meanwhile.
 func (c *Client) wish(ctx context.Context, edge Edge, hook func(WishInfo), ids []string,
@@ -111,7 +115,7 @@ func (c *Client) wish(ctx context.Context, edge Edge, hook func(WishInfo), ids [
 	}
 	for partition, rest := range pieces {
 		for try := 1; len(rest) > 0; try++ {
-			piece := rest[:min(len(rest), MaxCallJobs)]
+			piece := rest[:min(len(rest), wishJobs)]
 			rest = rest[len(piece):]
 			number++
 			var reply WishReply

@@ -18,10 +18,18 @@ import (
 	"github.com/dianemo/dianemo/internal/redistest"
 )
 
-// A deaf store loses all messages.
+// A deaf store loses all messages but those that there is work.
 type deafStore struct{ dianemo.Store }
 
-func (deafStore) Tell(context.Context, string, dianemo.Message) error { return nil }
+func (s deafStore) Listen(ctx context.Context, peer string, heard func(dianemo.Message)) error {
+	return s.Store.Listen(ctx, peer, func(m dianemo.Message) {
+		for p := range s.Partitions() {
+			if m.Word == "" || m.Word == dianemo.Look && m.Partition == p {
+				heard(dianemo.Message{Word: dianemo.Look, Partition: p})
+			}
+		}
+	})
+}
 
 // untilCancelled is a handler that tells when it has begun and how its context ended, and then
 // returns err.
@@ -105,7 +113,7 @@ func TestARunThatNeverHeardOfItsCancellationIsNotTriedAgain(t *testing.T) {
 		})
 		id := enqueue(t, peer, kind, dianemo.Options{})
 		receive(t, begun)
-		require.NoError(t, client(t, deafStore{store}).Cancel(t.Context(), id))
+		require.NoError(t, client(t, store).Cancel(t.Context(), id))
 		require.Equal(t, []any{dianemo.Running, "cancel"}, []any{get(t, peer, id).State, get(t, peer, id).Reason})
 		close(free)
 		settled := peer.next()
@@ -124,7 +132,7 @@ func TestWithoutAMessageABeatTellsOfACancellation(t *testing.T) {
 		})
 		id := enqueue(t, peer, kind, dianemo.Options{})
 		receive(t, begun)
-		require.NoError(t, client(t, deafStore{store}).Cancel(t.Context(), id))
+		require.NoError(t, client(t, store).Cancel(t.Context(), id))
 		require.ErrorIs(t, receive(t, causes), dianemo.ErrCancelled)
 		require.Equal(t, dianemo.Cancelled, peer.next().State)
 		for {
@@ -141,12 +149,12 @@ func TestACancelledJobThatOutlivesItsPeersPatienceEndsCancelled(t *testing.T) {
 	onEach(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[Args]
 		begun, causes := make(chan string, 10), make(chan error, 10)
-		peer := start(t, store, dianemo.Config{Finish: dianemo.None}, func(p *dianemo.Peer) {
+		peer := start(t, deafStore{store}, dianemo.Config{Finish: dianemo.None}, func(p *dianemo.Peer) {
 			kind = handle(t, p, "kind", dianemo.Policy{}, untilCancelled(begun, causes, errBoom))
 		})
 		id := enqueue(t, peer, kind, dianemo.Options{})
 		receive(t, begun)
-		require.NoError(t, client(t, deafStore{store}).Cancel(t.Context(), id)) // it does not hear of it
+		require.NoError(t, client(t, store).Cancel(t.Context(), id)) // it does not hear of it
 		require.NoError(t, peer.stop())
 		require.ErrorIs(t, receive(t, causes), dianemo.ErrShutdown)
 		c := client(t, store)
@@ -208,6 +216,64 @@ func TestManyJobsAreCancelledAndRequeuedFromAnotherProcess(t *testing.T) {
 		require.NoError(t, c.Requeue(t.Context(), ids[0]), "one that has succeeded, too; an idle peer is told")
 		require.Equal(t, ids[0], peer.next().ID)
 	})
+}
+
+// A moving store says for a while that what is to be changed has moved.
+type movingStore struct {
+	dianemo.Store
+	moves int
+}
+
+func (s *movingStore) Cancel(ctx context.Context, partition int, call dianemo.Call, ids []string) (dianemo.WishReply, error) {
+	if s.moves--; s.moves < 0 {
+		return s.Store.Cancel(ctx, partition, call, ids)
+	}
+	var reply dianemo.WishReply
+	for _, id := range ids {
+		reply.Jobs = append(reply.Jobs, dianemo.Wished{Moved: dianemo.Moved{ID: id}, Err: dianemo.ErrMoved})
+	}
+	return reply, nil
+}
+
+func (s *movingStore) Enqueue(ctx context.Context, partition int, call dianemo.Call, records []dianemo.Record) (dianemo.EnqueueReply, error) {
+	if s.moves--; s.moves < 0 || len(records) == 1 && records[0].Unique.Key == "" {
+		return s.Store.Enqueue(ctx, partition, call, records)
+	}
+	// The first is accepted, all others are to come again.
+	reply, err := s.Store.Enqueue(ctx, partition, call, records[:1])
+	reply.Existing = append(reply.Existing, make([]dianemo.State, len(records)-1)...)
+	for i := range records[1:] {
+		reply.Moved = append(reply.Moved, i+1)
+	}
+	return reply, err
+}
+
+func TestWhatMovesIsTriedAgainAndNotForEver(t *testing.T) {
+	store := &movingStore{Store: embeddedStore(t, 1)}
+	c := client(t, store)
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	ids := []string{enqueue(t, c, kind, dianemo.Options{}), enqueue(t, c, kind, dianemo.Options{})}
+	store.moves = 1000
+	err := c.Cancel(t.Context(), ids...)
+	require.ErrorIs(t, err, dianemo.ErrMoved)
+	require.Greater(t, store.moves, 900)
+	require.Equal(t, dianemo.Queued, get(t, c, ids[0]).State)
+	store.moves = 5
+	require.NoError(t, c.Cancel(t.Context(), ids...))
+	require.Equal(t, []dianemo.State{dianemo.Cancelled, dianemo.Cancelled}, []dianemo.State{get(t, c, ids[0]).State, get(t, c, ids[1]).State})
+
+	var requests []dianemo.Request
+	for i := range 4 {
+		requests = append(requests, kind.NewWith(Args{}, dianemo.Options{Unique: dianemo.Unique{Key: fmt.Sprint(i / 2)}}))
+	}
+	store.moves = 2
+	ids, err = c.EnqueueMany(t.Context(), requests...)
+	var batch *dianemo.BatchError
+	require.ErrorAs(t, err, &batch)
+	require.Equal(t, []any{nil, nil}, []any{batch.Errs[0], batch.Errs[2]})
+	require.Equal(t, &dianemo.ExistsError{ID: ids[0], State: dianemo.Scheduled, Key: "0"}, batch.Errs[1])
+	require.Equal(t, &dianemo.ExistsError{ID: ids[2], State: dianemo.Scheduled, Key: "1"}, batch.Errs[3])
+	require.Equal(t, []string{ids[0], ids[2]}, []string{ids[1], ids[3]})
 }
 
 func TestAFailedJobIsRequeuedWithAllItsRetries(t *testing.T) {
@@ -362,7 +428,7 @@ func TestWithoutMessagesAPeerLearnsAtABeatThatItIsDrained(t *testing.T) {
 		peer := start(t, counting, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: time.Hour}, func(p *dianemo.Peer) {
 			kind = handle(t, p, "kind", dianemo.Policy{}, returns(nil))
 		})
-		c := client(t, deafStore{store})
+		c := client(t, store)
 		draining := func() bool { all := peers(t, c); return len(all) == 1 && all[0].Draining }
 		require.Eventually(t, func() bool { return c.Drain(t.Context(), peer.ID()) == nil }, 10*time.Second, time.Millisecond)
 		require.Eventually(t, draining, 10*time.Second, time.Millisecond)
@@ -538,6 +604,42 @@ func TestAWaitingJobIsReplacedUntilItIsStarted(t *testing.T) {
 		require.Equal(t, 3, receive(t, args))
 		require.Equal(t, ids[2], peer.next().ID)
 	})
+}
+
+// A measuringStore tells how many jobs a call has at most.
+type measuringStore struct {
+	dianemo.Store
+	unique, all atomic.Int64
+}
+
+func (s *measuringStore) Enqueue(ctx context.Context, partition int, call dianemo.Call, records []dianemo.Record) (dianemo.EnqueueReply, error) {
+	unique := int64(0)
+	for _, r := range records {
+		if r.Unique.Key != "" {
+			unique++
+		}
+	}
+	s.unique.Store(max(s.unique.Load(), unique))
+	s.all.Store(max(s.all.Load(), int64(len(records))))
+	return s.Store.Enqueue(ctx, partition, call, records)
+}
+
+// What holds Redis longer goes in smaller pieces.
+func TestOneCallCarriesFewerJobsWithUniqueKeys(t *testing.T) {
+	store := &measuringStore{Store: embeddedStore(t, 1)}
+	c := client(t, store)
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	var plain, unique []dianemo.Request
+	for i := range 1000 {
+		plain = append(plain, kind.New(Args{}))
+		unique = append(unique, kind.NewWith(Args{}, dianemo.Options{Unique: dianemo.Unique{Key: fmt.Sprint(i)}}))
+	}
+	_, err := c.EnqueueMany(t.Context(), plain...)
+	require.NoError(t, err)
+	require.Equal(t, []int64{0, 500}, []int64{store.unique.Load(), store.all.Load()})
+	_, err = c.EnqueueMany(t.Context(), unique...)
+	require.NoError(t, err)
+	require.EqualValues(t, 125, store.unique.Load())
 }
 
 // Many callers share an outbox: each gets its own answer.
