@@ -46,6 +46,18 @@
 // that they use, and when that is nine tenths it claims nothing until it is
 // below three quarters; running jobs go on. See [LoadConfig].
 //
+// A heavy job may be passed over by lighter ones for Config.HeavyWait; then its
+// peer keeps what becomes free until it fits.
+//
+// # Operating
+//
+// Any process with a [Client] can cancel, requeue and reschedule jobs, pause a
+// kind, drain a peer, and ask why a job is not running: [Client.Cancel],
+// [Client.Requeue], [Client.Reschedule], [Client.Pause], [Client.Drain],
+// [Client.Why]. Finished jobs are let go of by age and number, as [Policy].Keep
+// says. What does not hold together in Redis is put right by the leader, bit by
+// bit, or at once by [Client.Repair].
+//
 // # What is promised
 //
 //   - A job whose enqueue returned nil is in Redis, once.
