@@ -292,60 +292,6 @@ func (part *partition) takeNews() []string {
 	return kinds
 }
 
-// may reports whether a lane may be claimed from: while tokens are saved for a
-// heavy job, nothing lighter at its level, and nothing less urgent.
-func (part *partition) may(l *laneKnown) bool {
-	return part.heavy == nil || l == part.heavy || l.Priority < part.heavy.Priority
-}
-
-// waits keeps a due lane's patience: it reports whether its job was passed over
-// by lighter ones for long enough. What is as light as anything is not passed
-// over, it waits its turn.
-func (part *partition) waits(l *laneKnown, need int, room, reach levels, now time.Time) bool {
-	p := part.peer
-	most := min(l.most(), reach.fits(l.Priority))
-	switch {
-	case p.config.HeavyWait == Unlimited || need == 0 || l.least() > most || most <= p.standing.lightest || most <= room.fits(l.Priority) && l != part.heavy:
-		l.passed = time.Time{}
-	case part.heavy != nil:
-	case l.passed.IsZero():
-		l.passed = now
-		fallthrough
-	case now.Sub(l.passed) < p.config.HeavyWait:
-		if end := l.passed.Add(p.config.HeavyWait); part.next.IsZero() || end.Before(part.next) {
-			part.next = end
-		}
-	default:
-		return true
-	}
-	return false
-}
-
-// startSaving keeps tokens together for the lane that the store lets this peer
-// hold.
-func (part *partition) startSaving(lane Lane) {
-	p := part.peer
-	if l := part.view.index[lane]; l != nil && p.ledger.save(&part.place, l.Priority, time.Now().Add(3*p.config.BeatEvery)) {
-		part.heavy = l
-	}
-}
-
-func (part *partition) stopSaving() {
-	if part.heavy != nil {
-		part.heavy.passed = time.Time{}
-		part.heavy, part.renew = nil, false
-		part.peer.ledger.spend(&part.place)
-	}
-}
-
-// passOn tells another peer, once, of due work that this one can't take.
-func (part *partition) passOn(l *laneKnown) {
-	if !l.told.Equal(l.due) {
-		l.told = l.due
-		part.peer.passOn(part.number, News{Kind: l.Kind, Priority: l.Priority}, part.peer.id)
-	}
-}
-
 // send makes the call until it is answered: the same call each time, so that
 // it counts once. It returns false when ctx ends first.
 func (part *partition) send(ctx context.Context, settle []finished, claim Claim) (TurnReply, bool) {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Nobody polls for work. A peer that has tokens to spare stands among the idle;
@@ -77,4 +78,79 @@ func (s *standing) register(kinds map[string]registered) {
 		}
 	}
 	slices.Sort(s.kinds)
+}
+
+// A wakeup is news for the fleet, or, if except is set, work that this peer
+// can't take.
+type wakeup struct {
+	News
+	except string
+}
+
+// wake tells the fleet that there is work: best effort, after the write, and
+// without anyone waiting for it. A lost wake-up costs a tick, never a job.
+func (c *Client) wake(partition int, except string, news ...News) {
+	if len(news) == 0 {
+		return
+	}
+	box := (*c.boxes.Load())[partition]
+	box.mu.Lock()
+	defer box.mu.Unlock()
+	for _, n := range news {
+		if w := (wakeup{n, except}); !slices.Contains(box.wakes, w) {
+			box.wakes = append(box.wakes, w)
+		}
+	}
+	if box.waking {
+		return // whoever sends now sends these afterwards
+	}
+	box.waking = true
+	c.sends.Go(func() { c.sendWakes(box) })
+}
+
+func (c *Client) sendWakes(box *outbox) {
+	for {
+		box.mu.Lock()
+		wakes := box.wakes
+		box.wakes = nil
+		box.waking = len(wakes) > 0
+		box.mu.Unlock()
+		if len(wakes) == 0 {
+			return
+		}
+		for _, w := range wakes {
+			told, err := c.store.Wake(c.ctx, box.partition, w.News, w.except)
+			if err != nil {
+				c.logger.Debug("a wake-up was not sent; the tick will do", "partition", box.partition, "err", err)
+			} else if !told && w.except != "" {
+				box.mu.Lock()
+				if box.lonely == nil {
+					box.lonely = map[News]time.Time{}
+				}
+				box.lonely[w.News] = time.Now()
+				box.mu.Unlock()
+			}
+		}
+	}
+}
+
+// passOn tells another peer of due work that this one can't take now. Where
+// nobody was idle, the next one who is hears of it, so there is no need to say
+// it again soon.
+func (c *Client) passOn(partition int, n News, self string) {
+	box := (*c.boxes.Load())[partition]
+	box.mu.Lock()
+	lonely := time.Since(box.lonely[n]) < time.Second
+	box.mu.Unlock()
+	if !lonely {
+		c.wake(partition, self, n)
+	}
+}
+
+// passOn tells another peer, once, of due work that this one can't take.
+func (part *partition) passOn(l *laneKnown) {
+	if !l.told.Equal(l.due) {
+		l.told = l.due
+		part.peer.passOn(part.number, News{Kind: l.Kind, Priority: l.Priority}, part.peer.id)
+	}
 }
