@@ -165,7 +165,7 @@ func (b *bench) idle(n, partitions int) func() (float64, error) {
 			return 0, err
 		}
 		f.commands.Store(0)
-		const seconds = 15
+		const seconds = 60 // chores come round once a minute
 		time.Sleep(seconds * time.Second)
 		commands := f.commands.Load()
 		return float64(commands) / seconds / float64(n), f.stop()
