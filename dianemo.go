@@ -305,6 +305,7 @@ func (p *Peer) Run(ctx context.Context) error {
 // shutdown ends the peer's work in the order that Run promises.
 func (p *Peer) shutdown(work *sync.WaitGroup, abandon context.CancelFunc) error {
 	p.closing.Store(true)
+	signal(p.bid) // another is to lead from now on
 	p.kickAll()
 	worked := make(chan struct{})
 	go func() {
@@ -348,15 +349,7 @@ func (p *Peer) shutdown(work *sync.WaitGroup, abandon context.CancelFunc) error 
 func (p *Peer) leave(base context.Context) {
 	ctx, cancel := context.WithTimeout(base, time.Second)
 	defer cancel()
-	if p.leading() != 0 {
-		if _, err := p.store.Lead(ctx, Bid{Peer: p.id, Lease: p.config.Lease, Resign: true}); err != nil {
-			p.logger.Info("the lease was not given up; it will run out", "err", err)
-		}
-		p.depose()
-		if err := p.store.Tell(ctx, "", Message{Word: BidNow}); err != nil {
-			p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
-		}
-	}
+	p.resign(ctx)
 	if _, err := p.store.Present(ctx, PeerInfo{ID: p.id}, true); err != nil {
 		p.logger.Info("the peer was not taken off the list; it will fall off", "err", err)
 	}

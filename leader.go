@@ -38,10 +38,28 @@ func (p *Peer) depose() {
 	}
 }
 
+// resign gives up the lease, so that another peer keeps the time at once.
+func (p *Peer) resign(ctx context.Context) {
+	if p.leading() == 0 {
+		return
+	}
+	if _, err := p.store.Lead(ctx, Bid{Peer: p.id, Lease: p.config.Lease, Resign: true}); err != nil {
+		p.logger.Info("the lease was not given up; it will run out", "err", err)
+	}
+	p.depose()
+	if err := p.store.Tell(ctx, "", Message{Word: BidNow}); err != nil {
+		p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
+	}
+}
+
 // lead bids for the lease and renews it, three times in each lease.
 func (p *Peer) lead(ctx context.Context) {
 	failing := false
 	for {
+		if p.closing.Load() {
+			p.resign(ctx)
+			return
+		}
 		begin := time.Now()
 		lease, err := p.store.Lead(ctx, Bid{Peer: p.id, Lease: p.config.Lease})
 		switch {
