@@ -480,6 +480,7 @@ const Unreadable State = "unreadable"
 type Listing struct {
 	Filter
 	After Place
+	Bare  bool // without what only the jobs' specs say
 }
 
 // A Place is one in the order of a list: by time, then by id. The zero Place is
@@ -494,6 +495,8 @@ type Place struct {
 type ListReply struct {
 	Jobs []StoredJob
 	Next Place
+	// Now is the store's clock before it read anything; on a cluster, some node's.
+	Now time.Time
 }
 
 // A PeerInfo is a live peer as it showed itself at its last beat.
