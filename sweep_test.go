@@ -30,7 +30,7 @@ func toTheEnd(t *testing.T, sweep sweepFunc, filter dianemo.Filter, between func
 		if calls++; between != nil {
 			between(one)
 		}
-		require.Less(t, calls, 1000, "it has no end")
+		require.Less(t, calls, 100, "it has no end")
 	}
 	return sum, calls
 }
@@ -340,6 +340,7 @@ func TestASweepThatIsCutShortGoesOnWhereItWas(t *testing.T) {
 		first, err = cutAfter(1)
 		require.ErrorIs(t, err, context.Canceled)
 		require.Zero(t, first.Done)
+		require.NotEmpty(t, first.Next, "the time to which it is bounded")
 		rest, err = c.RequeueAll(t.Context(), dianemo.Filter{After: first.Next})
 		require.NoError(t, err)
 		require.Equal(t, dianemo.Sweep{Done: 3}, rest)
