@@ -119,16 +119,28 @@ const cursorVersion = '1'
 
 func (p Place) cursor() string {
 	b := binary.BigEndian.AppendUint64([]byte{cursorVersion}, uint64(p.Time.UnixMicro()))
-	b = append(b, p.ID...)
-	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)))
+	return seal(append(b, p.ID...))
 }
 
 func parseCursor(s string) (Place, bool) {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) < 14 || b[0] != cursorVersion {
+	b, ok := unseal(s)
+	if !ok || len(b) < 10 || b[0] != cursorVersion {
 		return Place{}, false
 	}
 	us := int64(binary.BigEndian.Uint64(b[1:]))
-	p := Place{time.UnixMicro(us), string(b[9 : len(b)-4])}
+	p := Place{time.UnixMicro(us), string(b[9:])}
 	return p, us >= 0 && CheckName("", p.ID) == nil && p.cursor() == s
+}
+
+func seal(b []byte) string {
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)))
+}
+
+// unseal does not say that the sum is right: for that, what was read is sealed again.
+func unseal(s string) ([]byte, bool) {
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil || len(b) < 4 {
+		return nil, false
+	}
+	return b[:len(b)-4], true
 }

@@ -80,8 +80,8 @@ func (c *Client) Reschedule(ctx context.Context, id string, change Change) error
 // the store for about 2 ms.
 const wishJobs = MaxCallJobs / 2
 
-// wish asks one thing of many jobs: in pieces, each in one step, and again for
-// those that have moved meanwhile.
+// wish asks one thing of these jobs, and has an error for each that it was not
+// done to.
 func (c *Client) wish(ctx context.Context, edge Edge, hook func(WishInfo), ids []string,
 	ask func(context.Context, int, Call, []string) (WishReply, error)) error {
 	for _, id := range ids {
@@ -95,37 +95,71 @@ func (c *Client) wish(ctx context.Context, edge Edge, hook func(WishInfo), ids [
 	}
 	defer done()
 	places := make(map[string][]int, len(ids)) // an id may be given twice
-	pieces := map[int][]string{}
+	var each []string
 	for i, id := range ids {
 		if places[id] == nil {
-			partition := c.store.Partition(id)
-			pieces[partition] = append(pieces[partition], id)
+			each = append(each, id)
 		}
 		places[id] = append(places[id], i)
 	}
 	errs := make([]error, len(ids))
-	caller, number := uuid.NewString(), uint64(0)
 	failed := false
-	tell := func(id string, info WishInfo) {
-		for _, i := range places[id] {
+	s := &series{edge: edge, hook: hook, ask: ask}
+	_ = c.askAll(ctx, s, each, func(info WishInfo, _ bool) { // it stands in errs
+		for _, i := range places[info.ID] {
 			errs[i] = info.Err
 		}
 		failed = failed || info.Err != nil
-		hook(info)
+	})
+	switch {
+	case !failed:
+		return nil
+	case len(ids) == 1:
+		return errs[0]
 	}
+	return &BatchError{errs}
+}
+
+// A series of calls that ask the same thing of jobs. They are one caller's, so that
+// the store keeps one answer of them in each partition.
+type series struct {
+	edge Edge
+	hook func(WishInfo)
+	ask  func(context.Context, int, Call, []string) (WishReply, error)
+	call Call // the last
+}
+
+// askAll asks one thing of many jobs, no id twice: in pieces, each in one step, and
+// again for those that have moved meanwhile. tell is called for each, answered or
+// not; the error is the first for which there was no answer.
+func (c *Client) askAll(ctx context.Context, s *series, ids []string, tell func(info WishInfo, answered bool)) error {
+	pieces := map[int][]string{}
+	for _, id := range ids {
+		partition := c.store.Partition(id)
+		pieces[partition] = append(pieces[partition], id)
+	}
+	if s.call.Caller == "" {
+		s.call.Caller = uuid.NewString()
+	}
+	var broken error
 	for partition, rest := range pieces {
 		for try := 1; len(rest) > 0; try++ {
 			piece := rest[:min(len(rest), wishJobs)]
 			rest = rest[len(piece):]
-			number++
+			s.call.Number++
 			var reply WishReply
-			err := c.insist(ctx, string(edge), func() (err error) {
-				reply, err = ask(ctx, partition, Call{caller, number}, piece)
+			err := c.insist(ctx, string(s.edge), func() (err error) {
+				reply, err = s.ask(ctx, partition, s.call, piece)
 				return err
 			})
 			if err != nil {
+				if broken == nil {
+					broken = err
+				}
 				for _, id := range piece {
-					tell(id, WishInfo{ID: id, Err: err})
+					info := WishInfo{ID: id, Err: err}
+					tell(info, false)
+					s.hook(info)
 				}
 				continue // ctx has ended, and so will the others
 			}
@@ -139,7 +173,9 @@ func (c *Client) wish(ctx context.Context, edge Edge, hook func(WishInfo), ids [
 				if job.Peer != "" {
 					beat[job.Peer] = true
 				}
-				tell(job.ID, WishInfo{job.ID, job.Kind, job.Priority, job.State, job.Err})
+				info := WishInfo{job.ID, job.Kind, job.Priority, job.State, job.Err}
+				tell(info, true)
+				s.hook(info)
 			}
 			for peer := range beat {
 				if err := c.store.Tell(ctx, peer, Message{Word: BeatNow, Partition: partition}); err != nil {
@@ -152,13 +188,7 @@ func (c *Client) wish(ctx context.Context, edge Edge, hook func(WishInfo), ids [
 			}
 		}
 	}
-	switch {
-	case !failed:
-		return nil
-	case len(ids) == 1:
-		return errs[0]
-	}
-	return &BatchError{errs}
+	return broken
 }
 
 // enter opens the store and counts a call among what Close waits for. The

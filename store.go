@@ -483,6 +483,7 @@ const Unreadable State = "unreadable"
 type Listing struct {
 	Filter
 	After Place
+	Bare  bool // without what only the jobs' specs say
 }
 
 // A Place is one in the order of a list: by time, then by id. The zero Place is
@@ -497,6 +498,8 @@ type Place struct {
 type ListReply struct {
 	Jobs []StoredJob
 	Next Place
+	// Now is the store's clock before it read anything; on a cluster, some node's.
+	Now time.Time
 }
 
 // A PeerInfo is a live peer as it showed itself at its last beat.

@@ -63,6 +63,7 @@ func (s *Store) List(ctx context.Context, listing dianemo.Listing) (dianemo.List
 	if err != nil {
 		return reply, translate(err)
 	}
+	reply.Now = now
 	indexes, err := s.indexes(ctx, listing, now)
 	if err != nil || len(indexes) == 0 {
 		return reply, err
@@ -96,12 +97,14 @@ func (s *Store) List(ctx context.Context, listing dianemo.Listing) (dianemo.List
 			}
 		}
 	}
-	n, err := s.addSpecs(ctx, page)
-	if err != nil {
-		return reply, err
-	}
-	if n < len(page) {
-		page, taken, more = page[:n], places[n-1], true
+	if !listing.Bare {
+		n, err := s.addSpecs(ctx, page)
+		if err != nil {
+			return reply, err
+		}
+		if n < len(page) {
+			page, taken, more = page[:n], places[n-1], true
+		}
 	}
 	reply.Jobs = slices.DeleteFunc(page, func(j dianemo.StoredJob) bool { return j.Info.ID == "" })
 	if more && taken.id != "" {
