@@ -21,7 +21,7 @@ func (part *partition) waits(l *laneKnown, need int, room, reach levels, now tim
 	p := part.peer
 	most := min(l.most(), reach.fits(l.Priority))
 	switch {
-	case p.config.HeavyWait == Unlimited || need == 0 || l.least() > most || most <= p.standing.lightest || most <= room.fits(l.Priority) && l != part.heavy:
+	case p.config.HeavyWait == Unlimited || need == 0 || l.beyond || l.least() > most || most <= 1 || most <= room.fits(l.Priority) && l != part.heavy:
 		l.passed = time.Time{}
 	case part.heavy != nil:
 	case l.passed.IsZero():

@@ -28,6 +28,7 @@ type laneKnown struct {
 	stuck int // how often it was claimed from, had due jobs, and gave none
 
 	foreign bool      // of a kind that this peer does not handle
+	beyond  bool      // its first job did not fit although all was free
 	told    time.Time // the due time of which another peer was told, since this one can't take it
 	passed  time.Time // since when its first job is due and does not fit, by our clock
 }
@@ -111,7 +112,7 @@ func (v *laneView) heard(from int, heads []LaneHead, last bool, own func(Lane) (
 		}
 		known := v.add(l)
 		if !known.due.Equal(head.Due) {
-			known.stuck, known.passed = 0, time.Time{}
+			known.stuck, known.passed, known.beyond = 0, time.Time{}, false
 		}
 		known.foreign = !ok
 		known.due, known.round = head.Due, v.round

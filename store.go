@@ -205,6 +205,7 @@ type EnqueueReply struct {
 type News struct {
 	Kind     string
 	Priority int
+	Weight   int  // the lightest that it can be; 0: what the peer's kind weighs
 	Later    bool // not due yet
 }
 
@@ -298,9 +299,10 @@ type Claim struct {
 // Stance leaves it as it is.
 type Stance struct {
 	Move  Move
-	Level int      // the least urgent priority for which it has tokens
-	Load  float64  // 0 to 1: of those with the same level, the least loaded is chosen first
-	Kinds []string // that it handles
+	Level int            // the least urgent priority for which it has tokens
+	Room  [10]int        // what a job of each priority, 1 to Level, may weigh
+	Load  float64        // 0 to 1: of those with the same level, the least loaded is chosen first
+	Kinds map[string]int // that it handles, and what they weigh
 }
 
 // A Move says which way.

@@ -190,9 +190,9 @@ func (l *ledger) spend(p *place) {
 	}
 }
 
-// spare is the least urgent level that has room for need, or 0. What claims under
-// way have set aside counts as free: most of it comes back at once.
-func (l *ledger) spare(need int) int {
+// spare is what a job of each priority may weigh to fit. What claims under way have
+// set aside counts as free: most of it comes back at once.
+func (l *ledger) spare() levels {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	room := l.room()
@@ -203,12 +203,11 @@ func (l *ledger) spare(need int) int {
 		room = l.whole()
 	}
 	room = l.lets(nil, room)
-	for level := 9; level >= 1; level-- {
-		if need <= room.fits(level) {
-			return level
-		}
+	var spare levels
+	for level := 1; level <= 9; level++ {
+		spare[level] = max(room.fits(level), 0)
 	}
-	return 0
+	return spare
 }
 
 // load is the share of the tokens that can't be had, by what runs here and by

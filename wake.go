@@ -18,11 +18,11 @@ import (
 
 // standing is whether this peer is among the idle, as far as it knows.
 type standing struct {
-	mu       sync.Mutex
-	under    bool     // a change is under way: two at once might overtake each other
-	level    int      // the least urgent priority for which it stands; 0: it does not
-	lightest int      // tokens of its lightest kind
-	kinds    []string // that it handles, in order
+	mu    sync.Mutex
+	under bool           // a change is under way: two at once might overtake each other
+	level int            // the least urgent priority for which it stands; 0: it does not
+	room  levels         // the tokens that it said it has to spare, for each priority
+	kinds map[string]int // that it handles, and what they weigh
 }
 
 // stance says how the peer's standing is to change with the next turn, which
@@ -35,23 +35,26 @@ func (p *Peer) stance(looks bool) Stance {
 		return Stance{}
 	}
 	level := 0
-	if !p.refrains() && s.lightest > 0 {
-		need := s.lightest
-		if looks {
-			need *= 2 // one for what it may find
+	var room levels
+	if !p.refrains() && len(s.kinds) > 0 {
+		room = p.ledger.spare()
+		for level = 9; level > 0 && room[level] < 1; level-- {
 		}
-		level = p.ledger.spare(need)
+	}
+	more := level != s.level
+	for q := 1; q <= level; q++ {
+		more = more || room[q] > s.room[q]
 	}
 	switch {
-	case level == s.level || looks && level < s.level:
+	case !more || looks && level < s.level:
 		return Stance{} // as it is; and what a claim does to it shows afterwards
 	case level == 0:
 		s.level, s.under = 0, true
 		return Stance{Move: Down}
 	}
-	s.level, s.under = level, true
+	s.level, s.room, s.under = level, room, true
 	// Among equals it is to be anyone.
-	return Stance{Up, level, p.ledger.load() + rand.Float64()/1000, s.kinds}
+	return Stance{Up, level, room, p.ledger.load() + rand.Float64()/1000, s.kinds}
 }
 
 // stood takes in that a change of standing has been answered.
@@ -69,15 +72,12 @@ func (p *Peer) restand() {
 	p.kickAll()
 }
 
-// register keeps what the peer's kinds want.
+// register keeps what the peer handles.
 func (s *standing) register(kinds map[string]registered) {
+	s.kinds = make(map[string]int, len(kinds))
 	for name, kind := range kinds {
-		s.kinds = append(s.kinds, name)
-		if weight := inherit(kind.policy.Weight, 1); s.lightest == 0 || weight < s.lightest {
-			s.lightest = weight
-		}
+		s.kinds[name] = inherit(kind.policy.Weight, 1)
 	}
-	slices.Sort(s.kinds)
 }
 
 // A wakeup is news for the fleet, or, if except is set, work that this peer
@@ -151,6 +151,10 @@ func (c *Client) passOn(partition int, n News, self string) {
 func (part *partition) passOn(l *laneKnown) {
 	if !l.told.Equal(l.due) {
 		l.told = l.due
-		part.peer.passOn(part.number, News{Kind: l.Kind, Priority: l.Priority}, part.peer.id)
+		n := News{Kind: l.Kind, Priority: l.Priority}
+		if l.Lane.Weight > 0 {
+			n.Weight = l.least()
+		}
+		part.peer.passOn(part.number, n, part.peer.id)
 	}
 }

@@ -28,18 +28,20 @@ type partition struct {
 	news     []string        // kinds of which there was news
 
 	// Only the loop touches these.
-	turn  uint64 // number of the last
-	view  laneView
-	page  int           // where the next listing of lanes begins
-	place place         // in the line for tokens
-	batch int           // jobs claimed at most, by how long turns take
-	ahead time.Duration // the store's clock less ours
-	known time.Time     // the store's clock when the view was last heard of
-	trip  time.Duration // the quickest turn so far: mostly the network's part
-	heavy *laneKnown    // whose job tokens are saved for
-	renew bool          // the hold on it is to be renewed
-	next  time.Time     // when a lane's patience ends, by our clock; zero: none waits
-	carry levels        // the peer's capacity at the last plan
+	turn    uint64 // number of the last
+	view    laneView
+	page    int           // where the next listing of lanes begins
+	place   place         // in the line for tokens
+	batch   int           // jobs claimed at most, by how long turns take
+	ahead   time.Duration // the store's clock less ours
+	watched time.Time     // when it last asked for a round
+	known   time.Time     // the store's clock when the view was last heard of
+	trip    time.Duration // the quickest turn so far: mostly the network's part
+	heavy   *laneKnown    // whose job tokens are saved for
+	renew   bool          // the hold on it is to be renewed
+	owed    bool          // it is to look once there are tokens again
+	next    time.Time     // when a lane's patience ends, by our clock; zero: none waits
+	carry   levels        // the peer's capacity at the last plan
 
 	told    atomic.Bool  // a message about runs came since the last claim was sent
 	beaten  atomic.Bool  // a beat is under way
@@ -184,9 +186,10 @@ func (part *partition) takeSurvey() {
 	if s.Now.Before(part.known) {
 		return // a claim has seen more since
 	}
+	part.view.paused = nil // if they still are, the next claim says so
 	part.ahead = s.ahead
 	part.view.heard(0, s.Lanes, s.Next == 0, part.peer.own)
-	if part.page = s.Next; part.page != 0 {
+	if part.page = s.Next; part.page != 0 && !part.peer.refrains() {
 		part.look.Store(true) // the listing goes on
 	}
 	for _, l := range part.view.lanes {
@@ -209,6 +212,9 @@ func (part *partition) plan() (Claim, levels) {
 		for _, l := range due {
 			part.passOn(l)
 		}
+		if part.look.Swap(false) {
+			part.watch()
+		}
 		part.stopSaving()
 		p.ledger.leave(&part.place)
 		return Claim{Stance: p.stance(false)}, levels{}
@@ -217,11 +223,12 @@ func (part *partition) plan() (Claim, levels) {
 	if capacity != part.carry {
 		part.carry = capacity
 		for _, l := range part.view.lanes {
-			l.stuck = 0
+			l.stuck, l.beyond = 0, false
 		}
 	}
 	need, hold := part.wants(due, capacity, now)
-	looks := part.look.Swap(false) || hold != nil
+	look := part.look.Swap(false)
+	looks := look || part.owed || hold != nil
 	if looks {
 		need[1] = 1 // what is not known may be urgent and light
 	}
@@ -241,12 +248,15 @@ func (part *partition) plan() (Claim, levels) {
 		for _, kind := range part.takeNews() {
 			p.passOn(part.number, News{Kind: kind, Priority: 2}, p.id)
 		}
-		part.look.Store(true)
-		looks = false
+		if look {
+			part.watch()
+		}
+		part.owed, looks = true, false
 	}
 	if jobs == 0 && !looks {
 		return Claim{Stance: p.stance(false)}, levels{}
 	}
+	part.owed = false
 	if jobs == 0 {
 		jobs = part.batch // without a budget it only learns what there is, so that what becomes free goes to the most urgent
 	}
@@ -258,12 +268,22 @@ func (part *partition) plan() (Claim, levels) {
 	return claim, grant
 }
 
+// watch makes a leader that does not claim now look at what is due later all the
+// same: it keeps the time for all.
+func (part *partition) watch() {
+	if part.peer.leading() != 0 && time.Since(part.watched) > 100*time.Millisecond {
+		part.watched = time.Now()
+		signal(part.peer.soon)
+	}
+}
+
 // wants is what a claim must have room for, by levels, and the lane that the
 // peer asks to hold, if one has been passed over for long enough.
 func (part *partition) wants(due []*laneKnown, capacity levels, now time.Time) (need levels, hold *Lane) {
 	room, reach := part.peer.ledger.now(&part.place)
-	if h := part.heavy; h != nil && (h.passed.IsZero() || h.need(capacity) == 0 || h.least() > reach.fits(h.Priority)) {
-		part.stopSaving() // it has gone, or would not fit if nothing ran
+	if h := part.heavy; h != nil && (h.passed.IsZero() || part.view.rests(h) || h.need(capacity) == 0 || h.least() > reach.fits(h.Priority)) {
+		h.beyond = h.need(capacity) == 0
+		part.stopSaving() // it has gone, is paused, or would not fit if nothing ran
 	}
 	for _, l := range due {
 		n := l.need(capacity)
@@ -350,9 +370,26 @@ func (part *partition) measure(begin time.Time, reply TurnReply, claim Claim) {
 	}
 }
 
+// hand tells the leader of what is due next in lanes from which this peer, which
+// does not lead, has just taken what the leader knew of.
+func (part *partition) hand(reply TurnReply) {
+	p := part.peer
+	if len(reply.Jobs) == 0 || p.leading() != 0 {
+		return
+	}
+	for _, head := range reply.Lanes {
+		in := head.Due.Sub(reply.Now)
+		if in > 0 && in < p.config.BeatEvery && slices.ContainsFunc(reply.Jobs, func(j Claimed) bool { return j.Lane.Kind == head.Kind }) {
+			p.wake(part.number, "", News{Kind: head.Kind, Priority: head.Priority, Later: true})
+			return // it looks at all lanes
+		}
+	}
+}
+
 // learn takes in what a claim's reply says of the lanes.
 func (part *partition) learn(claim Claim, reply TurnReply) {
 	part.known = reply.Now
+	part.hand(reply)
 	part.view.heard(claim.From, reply.Lanes, reply.Next == 0, part.peer.own)
 	part.view.paused = reply.Paused
 	if part.page = reply.Next; part.page != 0 {
@@ -364,8 +401,12 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 	if claim.Hold != nil {
 		if part.heavy != nil && !reply.Held {
 			part.stopSaving()
-		} else if part.heavy == nil && reply.Held {
+		} else if reply.Held {
 			part.startSaving(*claim.Hold)
+		}
+		if l := part.view.index[*claim.Hold]; part.heavy == nil && l != nil && !l.passed.IsZero() {
+			// Another saves for it, or this peer for another: asked again a beat later.
+			l.passed = time.Now().Add(part.peer.config.BeatEvery - part.peer.config.HeavyWait)
 		}
 	}
 	if len(reply.Jobs) > 0 || len(reply.Missed) > 0 {

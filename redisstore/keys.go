@@ -35,7 +35,8 @@ import (
 //	{ns}:drained             set     peers that are to claim nothing
 //	{ns}:leader, {ns}:term   string  the lease, expires; the last term
 //	{ns}:idle                zset    peer that has tokens to spare → its load
-//	{ns}:handles             hash    peer → its kinds, between spaces
+//	{ns}:handles             hash    peer → its kinds with their weights, kind=weight between spaces
+//	{ns}:room                hash    peer that is idle → what a job of each priority may weigh there
 //	{ns}:unheard             hash    kind → partitions with work of which nobody could be told, between spaces
 //	<key>:aside:<ms>         any     a key that had another type than it should, expires
 //	{ns}:tell, {ns}:tell:<peer> channels messages to all, to one peer

@@ -1,5 +1,5 @@
 -- present: checks the namespace's layout, making it if there is none, and shows the peer to readers. Moves no job.
--- KEYS  1 layout, 2 peers, 3 seen, 4 drained, 5 idle, 6 handles
+-- KEYS  1 layout, 2 peers, 3 seen, 4 drained, 5 idle, 6 handles, 7 room
 -- ARGV  1 this program's version of the layout, 2 number of partitions if there is none yet,
 --       3 peer ('' for none), 4 its record ('' takes it off the list)
 -- Reply {layout, min_peer, partitions, '1' if the peer is to claim nothing, else '0'}
@@ -15,6 +15,7 @@ if ARGV[3] ~= '' and tonumber(layout[2]) and tonumber(layout[2]) <= tonumber(ARG
     redis.call('SREM', KEYS[4], ARGV[3])
     redis.call('ZREM', KEYS[5], ARGV[3])
     redis.call('HDEL', KEYS[6], ARGV[3])
+    redis.call('HDEL', KEYS[7], ARGV[3])
   else
     redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
     redis.call('ZADD', KEYS[3], int(now), ARGV[3])
@@ -27,6 +28,7 @@ if ARGV[3] ~= '' and tonumber(layout[2]) and tonumber(layout[2]) <= tonumber(ARG
     redis.call('SREM', KEYS[4], unpack(gone))
     redis.call('ZREM', KEYS[5], unpack(gone))
     redis.call('HDEL', KEYS[6], unpack(gone))
+    redis.call('HDEL', KEYS[7], unpack(gone))
   end
 end
 layout[4] = ARGV[3] ~= '' and tostring(redis.call('SISMEMBER', KEYS[4], ARGV[3])) or '0'

@@ -108,7 +108,7 @@ func (s *Store) present(ctx context.Context, peer, record string) (drained bool,
 	}
 	space := s.space()
 	replies, err := s.eval(ctx, command{s.scripts.present,
-		[]string{space.key("layout"), space.key("peers"), space.key("seen"), space.key("drained"), space.key("idle"), space.key("handles")},
+		[]string{space.key("layout"), space.key("peers"), space.key("seen"), space.key("drained"), space.key("idle"), space.key("handles"), space.key("room")},
 		[]any{layoutVersion, partitions, peer, record}})
 	if err != nil {
 		return false, err

@@ -22,7 +22,7 @@ var keyTypes = map[string]string{
 	"spec": "hash", "meta": "hash", "result": "hash", "errors": "hash", "progress": "hash", "counts": "hash", "info": "hash",
 	"lane": "zset", "lanes": "zset", "run": "zset", "beats": "zset", "done": "zset", "call": "string", "unique": "hash", "blocked": "zset",
 	"layout": "hash", "kinds": "hash", "peers": "hash", "seen": "zset", "leader": "string", "term": "string",
-	"idle": "zset", "handles": "hash", "unheard": "hash", "drained": "set",
+	"idle": "zset", "handles": "hash", "unheard": "hash", "room": "hash", "drained": "set",
 }
 
 // asideFor is how long a key that was moved out of the way is kept.
@@ -154,7 +154,7 @@ func (w *walk) types(ctx context.Context, _ string) (string, error) {
 	}
 	space := w.space()
 	if w.partition == 0 {
-		for _, name := range []string{"layout", "kinds", "peers", "seen", "leader", "term", "idle", "handles", "unheard", "drained"} {
+		for _, name := range []string{"layout", "kinds", "peers", "seen", "leader", "term", "idle", "handles", "unheard", "room", "drained"} {
 			keys = append(keys, space.key(name))
 		}
 	}

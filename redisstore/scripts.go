@@ -169,6 +169,9 @@ func news(v any) []dianemo.News {
 		name, later := strings.CutSuffix(word, "+")
 		lane, ok := parseLane(name)
 		one := dianemo.News{Kind: lane.Kind, Priority: lane.Priority, Later: later}
+		if lane.Weight > 0 {
+			one.Weight = lane.Weight/2 + 1
+		}
 		if ok && !slices.Contains(all, one) {
 			all = append(all, one)
 		}

@@ -25,8 +25,8 @@ func (s *Store) Wake(ctx context.Context, partition int, news dianemo.News, exce
 	}
 	space := s.space()
 	replies, err := s.eval(ctx, command{s.scripts.wake,
-		[]string{space.key("idle"), space.key("handles"), space.key("unheard"), space.key("leader")},
-		[]any{partition, news.Kind, when, space.channel("") + ":", encode(dianemo.Message{Word: dianemo.Look, Partition: partition, Kind: news.Kind}), counts, except, news.Priority}})
+		[]string{space.key("idle"), space.key("handles"), space.key("unheard"), space.key("leader"), space.key("room")},
+		[]any{partition, news.Kind, when, space.channel("") + ":", encode(dianemo.Message{Word: dianemo.Look, Partition: partition, Kind: news.Kind}), counts, except, news.Priority, news.Weight}})
 	if err != nil {
 		return false, err
 	}
@@ -51,15 +51,23 @@ func (s *Store) stance(peer string, stance dianemo.Stance) command {
 func (s *Store) stand(peer, move string, stance dianemo.Stance, kinds string) command {
 	space := s.space()
 	load := min(max(stance.Load, 0), 0.9999)
-	return command{s.scripts.stand, []string{space.key("idle"), space.key("handles"), space.key("unheard")},
-		[]any{peer, move, strconv.FormatFloat(load, 'f', 4, 64), kinds, stance.Level}}
+	var room strings.Builder
+	for _, tokens := range stance.Room[1:] {
+		room.WriteString(strconv.Itoa(tokens) + " ")
+	}
+	return command{s.scripts.stand, []string{space.key("idle"), space.key("handles"), space.key("unheard"), space.key("room")},
+		[]any{peer, move, strconv.FormatFloat(load, 'f', 4, 64), kinds, stance.Level, room.String()}}
 }
 
 // unheard reads the answer, and asks again where the store wants to know the
 // kinds.
 func (s *Store) unheard(ctx context.Context, peer string, stance dianemo.Stance, reply []any) ([]int, error) {
 	if text(reply[0]) == "kinds" {
-		replies, err := s.eval(ctx, s.stand(peer, "up", stance, " "+strings.Join(stance.Kinds, " ")+" "))
+		kinds := " "
+		for name, weight := range stance.Kinds {
+			kinds += name + "=" + strconv.Itoa(weight) + " "
+		}
+		replies, err := s.eval(ctx, s.stand(peer, "up", stance, kinds))
 		if err != nil {
 			return nil, err
 		}

@@ -1,9 +1,10 @@
 -- wake: tells one peer that a partition has work: for work that is due, the least loaded of the idle ones that handle
 -- the kind; for work that is due later, the leader, who keeps the time. Moves no job. Best effort: sent twice, it may
 -- tell two peers, and one of them finds nothing.
--- KEYS  1 idle, 2 handles, 3 unheard, 4 leader
+-- KEYS  1 idle, 2 handles, 3 unheard, 4 leader, 5 room
 -- ARGV  1 partition, 2 kind, 3 'now' or 'later', 4 prefix of the peers' channels, 5 message,
---       6 1 if PUBLISH counts all who hear (a cluster's does not), 7 a peer that is not to be told, or '', 8 priority
+--       6 1 if PUBLISH counts all who hear (a cluster's does not), 7 a peer that is not to be told, or '', 8 priority,
+--       9 the least that the work weighs, 0: what the peer's kind does
 -- Reply {'ok', the peer that was told, or '' if there is none}
 local function tell(peer)
   return redis.call('PUBLISH', ARGV[4] .. peer, ARGV[5]) > 0 or ARGV[6] ~= '1'
@@ -15,14 +16,29 @@ if ARGV[3] == 'later' then
   return {'ok', ''} -- whoever leads next looks everywhere
 end
 
+-- carries reports whether a peer with these kinds and this room can take the work.
+local function carries(kinds, room)
+  local _, at = (kinds or ''):find(' ' .. ARGV[2] .. '=', 1, true)
+  if not at then return false end
+  local weight = tonumber(ARGV[9])
+  if weight == 0 then weight = tonumber(kinds:match('^%d+', at + 1)) or 1 end
+  local priority = 0
+  for tokens in (room or ''):gmatch('%d+') do
+    priority = priority + 1
+    if priority == tonumber(ARGV[8]) then return weight <= tonumber(tokens) end
+  end
+  return false
+end
+
 local from, page = 0, 8
 while from < 1000 do
   local peers = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. int(10 - ARGV[8]), 'LIMIT', from, page)
   if #peers == 0 then break end
-  local kinds = redis.call('HMGET', KEYS[2], unpack(peers))
+  local kinds, rooms = redis.call('HMGET', KEYS[2], unpack(peers)), redis.call('HMGET', KEYS[5], unpack(peers))
   for i, peer in ipairs(peers) do
-    if peer ~= ARGV[7] and kinds[i] and kinds[i]:find(' ' .. ARGV[2] .. ' ', 1, true) then
+    if peer ~= ARGV[7] and carries(kinds[i], rooms[i]) then
       redis.call('ZREM', KEYS[1], peer)
+      redis.call('HDEL', KEYS[5], peer)
       if tell(peer) then return {'ok', peer} end
       from = from - 1 -- nobody listens there any more
     end

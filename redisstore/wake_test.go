@@ -66,17 +66,20 @@ func TestTheLeastLoadedPeerThatCanIsWoken(t *testing.T) {
 	quietly(t, func(t *testing.T, f *fixture) {
 		peers := map[string]<-chan dianemo.Message{}
 		for peer, stance := range map[string]dianemo.Stance{
-			"busy":     {Move: dianemo.Up, Level: 9, Load: 0.5, Kinds: []string{"kind"}},
-			"idle":     {Move: dianemo.Up, Level: 9, Load: 0.1, Kinds: []string{"kind", "other"}},
-			"reserved": {Move: dianemo.Up, Level: 1, Load: 0.0, Kinds: []string{"kind"}},
-			"stranger": {Move: dianemo.Up, Level: 9, Load: 0.0, Kinds: []string{"other", "kin", "kind2"}},
+			"busy":     {Move: dianemo.Up, Level: 9, Room: roomFor(5), Load: 0.5, Kinds: map[string]int{"kind": 2}},
+			"idle":     {Move: dianemo.Up, Level: 9, Room: roomFor(2), Load: 0.1, Kinds: map[string]int{"kind": 2, "other": 2}},
+			"reserved": {Move: dianemo.Up, Level: 1, Room: roomFor(2), Load: 0.0, Kinds: map[string]int{"kind": 2}},
+			"stranger": {Move: dianemo.Up, Level: 9, Room: roomFor(2), Load: 0.0, Kinds: map[string]int{"other": 2, "kin": 2, "kind2": 2}},
 		} {
 			peers[peer] = f.listener(peer)
 			require.Empty(t, f.stand(peer, stance))
 		}
-		require.Empty(t, f.stand("dead", dianemo.Stance{Move: dianemo.Up, Level: 9, Load: 0, Kinds: []string{"kind"}}), "it does not listen")
+		require.Empty(t, f.stand("small", dianemo.Stance{Move: dianemo.Up, Level: 9, Room: roomFor(1), Kinds: map[string]int{"kind": 2}}), "it has not enough")
+		require.Empty(t, f.stand("dead", dianemo.Stance{Move: dianemo.Up, Level: 9, Room: roomFor(2), Load: 0, Kinds: map[string]int{"kind": 2}}), "it does not listen")
 		look := dianemo.Message{Word: dianemo.Look, Kind: "kind"}
 		two, one := dianemo.News{Kind: "kind", Priority: 2}, dianemo.News{Kind: "kind", Priority: 1}
+		heavier := dianemo.News{Kind: "kind", Priority: 2, Weight: 6}
+		require.False(t, f.wake(heavier, ""), "nobody has room for that")
 		require.True(t, f.wake(two, "idle"))
 		require.Equal(t, look, f.receive(peers["busy"]), "all others are excepted, dead, without tokens for it or without a handler")
 		require.True(t, f.wake(two, ""))
@@ -92,9 +95,9 @@ func TestWhoStandsUpHearsWhatNobodyHeard(t *testing.T) {
 	quietly(t, func(t *testing.T, f *fixture) {
 		require.False(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, ""))
 		require.False(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, ""), "noted once")
-		up := dianemo.Stance{Move: dianemo.Up, Level: 9, Kinds: []string{"other"}}
+		up := dianemo.Stance{Move: dianemo.Up, Level: 9, Room: roomFor(2), Kinds: map[string]int{"other": 2}}
 		require.Empty(t, f.stand("stranger", up))
-		up.Kinds, up.Level = []string{"other", "kind"}, 1
+		up.Kinds, up.Level = map[string]int{"other": 1, "kind": 1}, 1
 		require.Empty(t, f.stand("urgent", up), "it has tokens for priority 1 only")
 		up.Level = 2
 		require.Equal(t, []int{0}, f.stand("peer", up))
