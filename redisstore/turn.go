@@ -181,11 +181,7 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 		}
 		answer.Jobs = slices.Grow(answer.Jobs, len(jobs)/3)
 		for i := 1; i+2 < len(jobs); i += 3 {
-			job, err := begun(text(jobs[i]), text(jobs[i+1]), text(jobs[i+2]), lane, claim, answer.Now)
-			if err != nil {
-				return err
-			}
-			answer.Jobs = append(answer.Jobs, job)
+			answer.Jobs = append(answer.Jobs, begun(text(jobs[i]), text(jobs[i+1]), text(jobs[i+2]), lane, claim, answer.Now))
 		}
 	}
 	answer.Missed = moved(list(reply[3]))
@@ -201,25 +197,29 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 
 // begun reads one claimed job. A job that had no record runs for the first
 // time, since now, and only its due time is told; others come with their record.
-func begun(id, spec, record string, lane dianemo.ClaimLane, claim dianemo.Claim, now time.Time) (dianemo.Claimed, error) {
+// One that can't be read makes the job corrupt, and the other jobs are run.
+func begun(id, spec, record string, lane dianemo.ClaimLane, claim dianemo.Claim, now time.Time) dianemo.Claimed {
 	job := dianemo.Claimed{ID: id, Lane: lane.Lane, Weight: lane.Weight, Epoch: now.UnixMicro(), Runs: 1}
 	if due, err := strconv.ParseInt(record, 10, 64); err == nil {
 		job.Due = time.UnixMilli(due)
 	} else {
 		m, err := parseMeta(record)
 		if err != nil {
-			return job, fmt.Errorf("record of job %s: %w", id, err) // and the script has just written it
+			job.Corrupt = "its record could not be read"
 		}
 		if lane.Kind == "" {
 			// An answer given again does not say from which lane.
+			job.Lane = unknownLane
 			for _, l := range claim.Lanes {
 				if laneBase(l.Lane) == m.lane {
 					job.Lane, job.Weight = l.Lane, l.Weight
 				}
 			}
 		}
-		job.Epoch, job.Due, job.Weight = m.epoch, time.UnixMilli(m.due), cmp.Or(m.weight, job.Weight)
-		job.Fails, job.Reruns, job.Runs = m.fails, m.reruns, m.runs
+		if err == nil {
+			job.Epoch, job.Due, job.Weight = m.epoch, time.UnixMilli(m.due), cmp.Or(m.weight, job.Weight)
+			job.Fails, job.Reruns, job.Runs = m.fails, m.reruns, m.runs
+		}
 		switch m.reason {
 		case "cancel":
 			job.Cancelled = true // since the claim that is answered again
@@ -230,11 +230,11 @@ func begun(id, spec, record string, lane dianemo.ClaimLane, claim dianemo.Claim,
 	job.Lane.Again = job.Runs > 1
 	if len(spec) < stampSize {
 		job.Corrupt = "its spec is missing"
-		return job, nil
+		return job
 	}
 	var err error
 	if job.Spec, job.Enqueued, err = splitSpec(spec); err != nil {
 		job.Corrupt = err.Error()
 	}
-	return job, nil
+	return job
 }
