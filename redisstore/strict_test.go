@@ -137,3 +137,40 @@ func TestAWishAboutASpoiledRecordSaysCorruptAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatAWishOrACensusReadsOfAnotherTypeIsMovedOutOfTheWay(t *testing.T) {
+	unique := record("job", lane("kind"))
+	unique.Unique = dianemo.Unique{Key: "u", Replace: true}
+	for name, read := range map[string]func(f *fixture) error{
+		"meta": func(f *fixture) error {
+			_, err := f.Cancel(f.t.Context(), f.Partition("job"), f.call("operator"), []string{"job"})
+			return err
+		},
+		"spec": func(f *fixture) error {
+			_, err := f.Cancel(f.t.Context(), f.Partition("job"), f.call("operator"), []string{"job"})
+			return err
+		},
+		"unique": func(f *fixture) error {
+			_, err := f.Enqueue(f.t.Context(), f.Partition("job"), f.call("producer"), []dianemo.Record{unique})
+			return err
+		},
+		"run:" + owner: func(f *fixture) error {
+			_, err := f.Held(f.t.Context(), f.Partition("job"), owner)
+			return err
+		},
+		"run:reaped": func(f *fixture) error {
+			_, err := f.Reap(f.t.Context(), f.Partition("job"), f.call("leader"), "reaped", dianemo.Chore{Term: 1, Limit: 100})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				require.NoError(t, f.rdb.Set(t.Context(), f.key("job", name), "x", 0).Err())
+				var broken *dianemo.BrokenError
+				require.ErrorAs(t, read(f), &broken)
+				require.NotEmpty(t, broken.Found)
+				require.NoError(t, read(f))
+			})
+		})
+	}
+}
