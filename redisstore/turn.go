@@ -55,6 +55,10 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 	return answer, nil
 }
 
+// ownFail is the outcome that settle is told of a run whose handler called its
+// error final. It is kept as FailRun.
+const ownFail = "own"
+
 func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) command {
 	keys := []string{t.call(dianemo.EdgeSettle, call.Caller), t.key("meta"), t.run(call.Caller), t.key("lanes"),
 		t.key("counts"), t.key("errors"), t.key("result"), t.key("progress")}
@@ -67,8 +71,8 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 	trimmed := make(map[string]bool, 2)
 	args := make([]any, 3, 3+4*4+2*len(settle))
 	targets := make([]int, len(settle))
-	// place declares a target. One that is a lane needs another one, for jobs
-	// that were cancelled while they ran.
+	// place declares a target. One that is a lane, or the set of failed jobs,
+	// needs another one, for jobs that were cancelled while they ran.
 	place := func(where target) int {
 		if n, ok := places[where]; ok {
 			return n
@@ -98,9 +102,15 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 			where.lane.Again = true
 		}
 		targets[i] = place(where)
+		if where.state == dianemo.Scheduled || where.state == dianemo.Failed {
+			// Before the assignment: it may move the arguments.
+			instead := place(target{dianemo.Cancelled, dianemo.Lane{Kind: where.lane.Kind, Priority: where.lane.Priority}})
+			args[2+4*targets[i]] = instead
+		}
 		if where.state == dianemo.Scheduled {
-			args[2+4*targets[i]] = place(target{dianemo.Cancelled, dianemo.Lane{Kind: where.lane.Kind, Priority: where.lane.Priority}})
-		} else if keep, set := settle[i].Keep, keys[7+targets[i]]; keep != (dianemo.Retention{}) && !trimmed[set] {
+			continue
+		}
+		if keep, set := settle[i].Keep, keys[7+targets[i]]; keep != (dianemo.Retention{}) && !trimmed[set] {
 			// Once for each set, whatever the priorities.
 			trimmed[set] = true
 			kept = append(kept, fmt.Sprintf("%d:%d:%d", targets[i], keptMillis(keep.For), s.share(keep.Jobs)))
@@ -120,7 +130,11 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 	for i := range settle {
 		r := &settle[i]
 		if r.Outcome != dianemo.Succeed || r.Result != nil || r.Error != "" || r.Reason != "" {
-			singles = append(singles, r.ID, r.Epoch, string(r.Outcome), targets[i], millisUp(r.In), r.Reason, r.Error, r.Result)
+			outcome := string(r.Outcome)
+			if r.Outcome == dianemo.FailRun && r.Own {
+				outcome = ownFail
+			}
+			singles = append(singles, r.ID, r.Epoch, outcome, targets[i], millisUp(r.In), r.Reason, r.Error, r.Result)
 			continue
 		}
 		g := group{targets[i], r.Epoch}
