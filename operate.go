@@ -150,6 +150,7 @@ func (c *Client) askAll(ctx context.Context, s *series, ids []string, tell func(
 			var reply WishReply
 			err := c.insist(ctx, string(s.edge), func() (err error) {
 				reply, err = s.ask(ctx, partition, s.call, piece)
+				c.mended(partition, err)
 				return err
 			})
 			if err != nil {

@@ -129,7 +129,7 @@ func (r *run) settlement(err, cause error, reason string) Settlement {
 	case errors.As(err, &said) && said.verdict == verdictRetry:
 		s.Outcome, s.In, s.Reason = Retry, said.in, "error"
 	case errors.As(err, &said):
-		s.Outcome, s.Reason = FailRun, "error"
+		s.Outcome, s.Reason, s.Own = FailRun, "error", true
 	case (errors.Is(cause, ErrShutdown) || errors.Is(cause, ErrLost)) && reason == "":
 		// Whatever it says, it was stopped by us. Without the promise of another
 		// start it ends here; else it costs no attempt.

@@ -263,6 +263,7 @@ type Settlement struct {
 	Lane    Lane // where the job was claimed from
 	Epoch   int64
 	Outcome Outcome
+	Own     bool          // a FailRun that its handler asked for, with Fail: it counts even if the job was cancelled meanwhile
 	In      time.Duration // for Retry and Postpone: due anew after that long
 	Reason  string        // one word, for JobInfo.Reason
 	Error   string        // kept unless empty

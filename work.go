@@ -545,6 +545,7 @@ func (part *partition) audit(ctx context.Context) {
 	p := part.peer
 	jobs, err := p.store.Held(ctx, part.number, p.id)
 	if err != nil {
+		p.mended(part.number, err)
 		if ctx.Err() == nil {
 			p.logger.Warn("runs that this peer does not know could not be read; the next beat asks again", "partition", part.number, "err", err)
 		}

@@ -138,7 +138,7 @@ func (s *Store) Held(ctx context.Context, partition int, peer string) ([]dianemo
 	t := s.tag(partition)
 	runs, err := s.rdb.ZRangeWithScores(ctx, t.run(peer), 0, -1).Result()
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.broken(ctx, err, t.run(peer))
 	}
 	held := make([]dianemo.HeldJob, 0, len(runs))
 	for batch := range slices.Chunk(runs, dianemo.MaxCallJobs) {
@@ -148,7 +148,7 @@ func (s *Store) Held(ctx context.Context, partition int, peer string) ([]dianemo
 		}
 		metas, err := s.rdb.HMGet(ctx, t.key("meta"), ids...).Result()
 		if err != nil {
-			return nil, translate(err)
+			return nil, s.broken(ctx, err, t.key("meta"))
 		}
 		for i, id := range ids {
 			m, err := parseMeta(text(metas[i]))
@@ -165,8 +165,11 @@ func (s *Store) Held(ctx context.Context, partition int, peer string) ([]dianemo
 // and how many there were; those of a newer program are left out.
 func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]dianemo.Lane, []any, int, error) {
 	held, err := s.rdb.ZRangeWithScores(ctx, t.run(peer), 0, int64(limit)-1).Result()
-	if err != nil || len(held) == 0 {
-		return nil, nil, 0, translateIf(err)
+	if err != nil {
+		return nil, nil, 0, s.broken(ctx, err, t.run(peer))
+	}
+	if len(held) == 0 {
+		return nil, nil, 0, nil
 	}
 	ids := make([]string, len(held))
 	for i, z := range held {
@@ -174,7 +177,7 @@ func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]di
 	}
 	metas, err := s.rdb.HMGet(ctx, t.key("meta"), ids...).Result()
 	if err != nil {
-		return nil, nil, 0, translate(err)
+		return nil, nil, 0, s.broken(ctx, err, t.key("meta"))
 	}
 	var lanes []dianemo.Lane
 	places := map[dianemo.Lane]int{}
@@ -208,7 +211,7 @@ func (s *Store) laneOf(ctx context.Context, t tag, id string, record any) (diane
 	}
 	stored, err := s.rdb.HGet(ctx, t.key("spec"), id).Result()
 	if err != nil && err != redis.Nil {
-		return dianemo.Lane{}, translate(err)
+		return dianemo.Lane{}, s.broken(ctx, err, t.key("spec"))
 	}
 	if b, _, err := splitSpec(stored); err == nil {
 		if spec, err := dianemo.DecodeSpec(b); err == nil {
@@ -261,11 +264,4 @@ func (s *Store) Miss(ctx context.Context, partition int, call dianemo.Call, chor
 		next++
 	}
 	return answer, nil
-}
-
-func translateIf(err error) error {
-	if err == nil {
-		return nil
-	}
-	return translate(err)
 }

@@ -33,17 +33,36 @@ local function fresh(lane, due)
     fails = '0', reruns = '0', runs = '0', max_reruns = '', weight = '', size = '', unique = '', tail = ''}
 end
 
+-- lane_of tells whether parseBase in keys.go can take a lane's base name apart. Most jobs are in few lanes.
+local known_lanes = {}
+local function lane_of(base)
+  local known = known_lanes[base]
+  if known == nil then
+    local kind, grace, weight = base:match('^([%w._/@+-]+):[1-9]:(%-?%d+):(%d+)$')
+    known = kind and #kind <= 128 and (grace == '-1' or grace == '0' or grace:find('^[1-9]%d*$') and tonumber(grace) <= 9223372036854)
+      and (weight == '0' or weight:find('^[1-9]%d*$') and tonumber(weight) <= 1048576) and true or false
+    known_lanes[base] = known
+  end
+  return known
+end
+
 -- read returns the fields, or nil and why not: 'newer' (leave it alone) or
--- 'corrupt'. It never fails on what it finds.
+-- 'corrupt'. It never fails on what it finds, and refuses what parseMeta in
+-- meta.go does: arithmetic with a field never fails, nor does its lane's name.
+local states = {scheduled = true, blocked = true, running = true, succeeded = true, failed = true, missed = true,
+  unreachable = true, cancelled = true, skipped = true}
+local FIELDS = '^1|([^|]*)|([^|]*)|(%d*)|(%d+)|([^|]*)|([^|]*)|(%-?%d+)|(%d*)|(%d+)|(%d+)|(%d+)|(%d*)|(%d*)|(%d*)|([^|]*)|(.*)$'
 local function read(s)
   local m = {}
   m.state, m.reason, m.ended, m.epoch, m.peer, m.lane, m.due, m.started, m.fails, m.reruns, m.runs,
-    m.max_reruns, m.weight, m.size, m.unique, m.tail = s:match('^1|' .. ('([^|]*)|'):rep(15) .. '(.*)$')
-  if m.state and tonumber(m.epoch) and tonumber(m.due) and tonumber(m.fails) and tonumber(m.reruns) and tonumber(m.runs) then
+    m.max_reruns, m.weight, m.size, m.unique, m.tail = s:match(FIELDS)
+  -- A number of 16 characters is one that a double has exactly, or nearly.
+  if states[m.state] and #m.ended <= 16 and #m.epoch <= 16 and #m.due <= 16 and #m.started <= 16 and #m.fails <= 9 and #m.reruns <= 9
+    and #m.runs <= 9 and #m.max_reruns <= 9 and #m.weight <= 9 and #m.size <= 9 and lane_of(m.lane) then
     return m
   end
   local version = s:match('^(%d+)|')
-  if version and tonumber(version) > 1 then return nil, 'newer' end
+  if version and #version <= 18 and tonumber(version) > 1 then return nil, 'newer' end
   return nil, 'corrupt'
 end
 

@@ -136,7 +136,7 @@ func (s *Store) firsts(ctx context.Context, t tag, records []dianemo.Record) (ma
 	}
 	values, err := s.rdb.HMGet(ctx, t.key("unique"), slots...).Result()
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.broken(ctx, err, t.key("unique"))
 	}
 	var ids, held []string
 	for i, value := range values {
@@ -149,7 +149,7 @@ func (s *Store) firsts(ctx context.Context, t tag, records []dianemo.Record) (ma
 	}
 	metas, err := s.rdb.HMGet(ctx, t.key("meta"), ids...).Result()
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.broken(ctx, err, t.key("meta"))
 	}
 	firsts := map[string]waiter{}
 	for i, id := range ids {

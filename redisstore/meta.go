@@ -27,33 +27,64 @@ const metaFields = 15
 // errNewer: written by a newer version of this library, and left alone.
 var errNewer = errors.New("redisstore: the record is of a newer version")
 
+// corruptError: a record that no version of this library has written.
+type corruptError struct{ record string }
+
+func (e *corruptError) Error() string {
+	return fmt.Sprintf("redisstore: a record is corrupt: %.60q", e.record)
+}
+
+// parseMeta refuses just what read in common.lua does, so that Go never sends a
+// script after a job that it will not touch. It returns errNewer or a corruptError.
 func parseMeta(s string) (meta, error) {
 	version, rest, ok := strings.Cut(s, "|")
-	if n, err := strconv.Atoi(version); err == nil && ok && n > layoutVersion {
+	if n, good := digits(version, 1, 18); ok && good && n > layoutVersion {
 		return meta{}, errNewer
 	}
 	f := strings.SplitN(rest, "|", metaFields+1)
 	if version != "1" || len(f) != metaFields+1 {
-		return meta{}, fmt.Errorf("redisstore: a record is corrupt: %.60q", s)
+		return meta{}, &corruptError{s}
 	}
-	m := meta{state: f[0], reason: f[1], peer: f[4], lane: f[5]}
-	var bad error
-	read := func(text string) int64 {
-		if text == "" {
-			return 0
-		}
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			bad = fmt.Errorf("redisstore: a record is corrupt: %w", err)
-		}
+	m := meta{state: f[0], reason: f[1], peer: f[4], lane: f[5], unique: f[14]}
+	bad := false
+	read := func(field, least, most int) int64 {
+		n, good := digits(f[field], least, most)
+		bad = bad || !good
 		return n
 	}
-	m.ended, m.epoch = read(f[2]), read(f[3])
-	m.due, m.started = read(f[6]), read(f[7])
-	m.fails, m.reruns, m.runs = int(read(f[8])), int(read(f[9])), int(read(f[10]))
-	m.maxReruns, m.weight = int(read(f[11])), int(read(f[12]))
-	m.unique = f[14]
-	return m, bad
+	m.ended, m.epoch, m.started = read(2, 0, 16), read(3, 1, 16), read(7, 0, 16)
+	if early, ok := strings.CutPrefix(f[6], "-"); ok {
+		f[6] = early
+		m.due = -read(6, 1, 15)
+	} else {
+		m.due = read(6, 1, 16)
+	}
+	m.fails, m.reruns, m.runs = int(read(8, 1, 9)), int(read(9, 1, 9)), int(read(10, 1, 9))
+	m.maxReruns, m.weight, _ = int(read(11, 0, 9)), int(read(12, 0, 9)), read(13, 0, 9)
+	switch state := dianemo.State(m.state); {
+	case state == dianemo.Scheduled, state == dianemo.Running, state == dianemo.Blocked, state.Finished():
+	default:
+		bad = true
+	}
+	if _, ok := parseBase(m.lane); !ok || bad {
+		return m, &corruptError{s}
+	}
+	return m, nil
+}
+
+// digits reads a number of that many digits, without a sign; none are 0.
+func digits(s string, least, most int) (int64, bool) {
+	if len(s) < least || len(s) > most {
+		return 0, false
+	}
+	var n int64
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(s[i]-'0')
+	}
+	return n, true
 }
 
 // base is the lane in which the job waits, or would.

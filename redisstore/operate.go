@@ -175,7 +175,7 @@ func (s *Store) find(ctx context.Context, t tag, ids []string) ([]whereabouts, e
 	}
 	metas, err := s.rdb.HMGet(ctx, t.key("meta"), ids...).Result()
 	if err != nil {
-		return nil, translate(err)
+		return nil, s.broken(ctx, err, t.key("meta"))
 	}
 	found := make([]whereabouts, len(ids))
 	var bare []int // without a record: their specs say it
@@ -196,7 +196,7 @@ func (s *Store) find(ctx context.Context, t tag, ids []string) ([]whereabouts, e
 		}
 		specs, err := s.rdb.HMGet(ctx, t.key("spec"), names...).Result()
 		if err != nil {
-			return nil, translate(err)
+			return nil, s.broken(ctx, err, t.key("spec"))
 		}
 		for j, i := range some {
 			found[i].lost = true

@@ -110,7 +110,7 @@ func (f *fixture) marked(id string, l dianemo.Lane, reruns int) dianemo.Claimed 
 }
 
 func TestACancelledRunEndsAsItsHandlerSaysAndNeverRunsAgain(t *testing.T) {
-	for outcome, want := range map[dianemo.Outcome]dianemo.State{dianemo.Succeed: dianemo.Succeeded, dianemo.FailRun: dianemo.Failed,
+	for outcome, want := range map[dianemo.Outcome]dianemo.State{dianemo.Succeed: dianemo.Succeeded, dianemo.FailRun: dianemo.Cancelled, "own": dianemo.Failed,
 		dianemo.Retry: dianemo.Cancelled, dianemo.Postpone: dianemo.Cancelled, dianemo.GiveBack: dianemo.Cancelled,
 		dianemo.Unstarted: dianemo.Cancelled, dianemo.CancelRun: dianemo.Cancelled} {
 		t.Run(string(outcome), func(t *testing.T) {
@@ -118,8 +118,12 @@ func TestACancelledRunEndsAsItsHandlerSaysAndNeverRunsAgain(t *testing.T) {
 				l := lane("kind")
 				job := f.marked("job", l, 3)
 				partition := f.Partition(job.ID)
+				outcome, own := outcome, outcome == "own"
+				if own {
+					outcome = dianemo.FailRun
+				}
 				reply, err := f.Turn(t.Context(), partition, f.call(owner), []dianemo.Settlement{{ID: job.ID, Lane: l, Epoch: job.Epoch,
-					Outcome: outcome, Reason: map[bool]string{true: "cancel"}[outcome == dianemo.CancelRun]}}, dianemo.Claim{})
+					Outcome: outcome, Own: own, Reason: map[bool]string{true: "cancel"}[outcome == dianemo.CancelRun]}}, dianemo.Claim{})
 				require.NoError(t, err)
 				require.Empty(t, reply.Stale)
 				require.Empty(t, reply.News)

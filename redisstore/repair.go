@@ -494,7 +494,7 @@ func (w *walk) suspects(ctx context.Context, ps *places, walked int, ids []strin
 	var unread []string // without a record, and not in a lane that says it all
 	for i, id := range ids {
 		j := suspect{id: id, meta: text(metas[i]), spec: specs[id]}
-		if _, err := readable(j.meta); err == errNewer {
+		if _, err := parseMeta(j.meta); err == errNewer {
 			continue
 		} else if err != nil && j.spec == "" && (j.meta != "" || !strings.HasSuffix(here.name, laneNew)) {
 			unread = append(unread, id)
@@ -521,17 +521,6 @@ func (w *walk) suspects(ctx context.Context, ps *places, walked int, ids []strin
 		}
 	}
 	return kept, nil
-}
-
-// readable reads a record as the script does: a state that there is not makes it
-// unreadable.
-func readable(record string) (meta, error) {
-	m, err := parseMeta(record)
-	switch state := dianemo.State(m.state); {
-	case err != nil, state == dianemo.Scheduled, state == dianemo.Running, state == dianemo.Blocked, state.Finished():
-		return m, err
-	}
-	return m, fmt.Errorf("redisstore: a record has the state %.20q", m.state)
 }
 
 // place says where the job belongs; false if that is a newer version's affair.
@@ -571,13 +560,8 @@ func (w *walk) place(ps *places, walked int, j *suspect) bool {
 		lane.Again = false
 		j.home = ps.lane(lane)
 	}
-	if m, err := readable(j.meta); err == nil {
-		l, ok := parseBase(m.lane)
-		if !ok {
-			return false
-		}
-		lane = l
-		lane.Again = m.runs > 0
+	if m, err := parseMeta(j.meta); err == nil {
+		lane, _ = m.base()
 		switch state := dianemo.State(m.state); {
 		case state == dianemo.Scheduled:
 			ps.lane(lane)
@@ -598,7 +582,7 @@ func (w *walk) search(ctx context.Context, ps *places, walked int, suspects []su
 	byHome := map[int][]string{}
 	lost := map[string]bool{}
 	for _, j := range suspects {
-		_, err := readable(j.meta)
+		_, err := parseMeta(j.meta)
 		switch {
 		case err == nil:
 		case j.meta == "" && j.bad == "" && j.home > 0 && (walked == 0 || walked == j.home):

@@ -1,13 +1,14 @@
--- settle: running -> succeeded, failed, cancelled, or scheduled again (retry, snooze, giveback, unstarted), which ends a
--- job cancelled instead if someone has cancelled it meanwhile.
+-- settle: running -> succeeded, failed, cancelled, or scheduled again (retry, snooze, giveback, unstarted). If someone has
+-- cancelled the job meanwhile it ends cancelled instead, unless it succeeded or its handler itself called its error final.
 -- KEYS  1 call, 2 meta, 3 run:<peer>, 4 lanes, 5 counts, 6 errors, 7 result, 8 progress,
 --       then the targets: lanes and sets of ended jobs, then unique, spec
 -- ARGV  1 call number, 2 peer, 3 number of targets, for each: state, lane name ('' unless a lane), 'kind:priority',
---       for a lane: the target (its place) of jobs that were cancelled, else 0;
+--       for a lane and for failed jobs: the target (its place) of jobs that were cancelled, else 0;
 --       then what is kept in the targets ('target:ms:jobs ...', -1 no limit),
 --       then the number of groups of jobs that succeeded without a result, for each: target (its place), epoch,
 --       number of jobs, their ids;
---       then for each other job: id, epoch, outcome, target, in (ms), reason, error, result
+--       then for each other job: id, epoch, outcome ('own': fail, as its handler itself said), target, in (ms), reason,
+--       error, result
 -- Reply {'ok', news (as of enqueue), {id and epoch of each stale run ...}, {the same of each whose job
 --       ended cancelled instead ...}}, {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
@@ -96,6 +97,8 @@ for a = singles, #ARGV, 8 do
   local id, epoch, outcome, target = ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3])
   local t = target * 4
   local m = metas[place] and read(metas[place])
+  local own = outcome == 'own'
+  if own then outcome = 'fail' end
   if not m or m.epoch ~= epoch or m.peer ~= peer then
     refuse(id, epoch)
   elseif m.state == 'running' then
@@ -108,7 +111,7 @@ for a = singles, #ARGV, 8 do
     if outcome == 'fail' or outcome == 'retry' or outcome == 'cancel' then m.fails = int(m.fails + 1) end
     if outcome == 'unstarted' then m.runs = int(m.runs - 1) end
     local reason = ARGV[a + 5]
-    if tonumber(ARGV[t + 3]) > 0 and marked(m) then
+    if not own and tonumber(ARGV[t + 3]) > 0 and marked(m) then
       target, reason = tonumber(ARGV[t + 3]), 'cancel'
       t = target * 4
       ended[#ended + 1] = id

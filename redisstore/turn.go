@@ -55,6 +55,10 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 	return answer, nil
 }
 
+// ownFail is the outcome that settle is told of a run whose handler called its
+// error final. It is kept as FailRun.
+const ownFail = "own"
+
 func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) command {
 	keys := []string{t.call(dianemo.EdgeSettle, call.Caller), t.key("meta"), t.run(call.Caller), t.key("lanes"),
 		t.key("counts"), t.key("errors"), t.key("result"), t.key("progress")}
@@ -67,8 +71,8 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 	trimmed := make(map[string]bool, 2)
 	args := make([]any, 3, 3+4*4+2*len(settle))
 	targets := make([]int, len(settle))
-	// place declares a target. One that is a lane needs another one, for jobs
-	// that were cancelled while they ran.
+	// place declares a target. One that is a lane, or the set of failed jobs,
+	// needs another one, for jobs that were cancelled while they ran.
 	place := func(where target) int {
 		if n, ok := places[where]; ok {
 			return n
@@ -98,9 +102,15 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 			where.lane.Again = true
 		}
 		targets[i] = place(where)
+		if where.state == dianemo.Scheduled || where.state == dianemo.Failed {
+			// Before the assignment: it may move the arguments.
+			instead := place(target{dianemo.Cancelled, dianemo.Lane{Kind: where.lane.Kind, Priority: where.lane.Priority}})
+			args[2+4*targets[i]] = instead
+		}
 		if where.state == dianemo.Scheduled {
-			args[2+4*targets[i]] = place(target{dianemo.Cancelled, dianemo.Lane{Kind: where.lane.Kind, Priority: where.lane.Priority}})
-		} else if keep, set := settle[i].Keep, keys[7+targets[i]]; keep != (dianemo.Retention{}) && !trimmed[set] {
+			continue
+		}
+		if keep, set := settle[i].Keep, keys[7+targets[i]]; keep != (dianemo.Retention{}) && !trimmed[set] {
 			// Once for each set, whatever the priorities.
 			trimmed[set] = true
 			kept = append(kept, fmt.Sprintf("%d:%d:%d", targets[i], keptMillis(keep.For), s.share(keep.Jobs)))
@@ -120,7 +130,11 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 	for i := range settle {
 		r := &settle[i]
 		if r.Outcome != dianemo.Succeed || r.Result != nil || r.Error != "" || r.Reason != "" {
-			singles = append(singles, r.ID, r.Epoch, string(r.Outcome), targets[i], millisUp(r.In), r.Reason, r.Error, r.Result)
+			outcome := string(r.Outcome)
+			if r.Outcome == dianemo.FailRun && r.Own {
+				outcome = ownFail
+			}
+			singles = append(singles, r.ID, r.Epoch, outcome, targets[i], millisUp(r.In), r.Reason, r.Error, r.Result)
 			continue
 		}
 		g := group{targets[i], r.Epoch}
@@ -181,11 +195,7 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 		}
 		answer.Jobs = slices.Grow(answer.Jobs, len(jobs)/3)
 		for i := 1; i+2 < len(jobs); i += 3 {
-			job, err := begun(text(jobs[i]), text(jobs[i+1]), text(jobs[i+2]), lane, claim, answer.Now)
-			if err != nil {
-				return err
-			}
-			answer.Jobs = append(answer.Jobs, job)
+			answer.Jobs = append(answer.Jobs, begun(text(jobs[i]), text(jobs[i+1]), text(jobs[i+2]), lane, claim, answer.Now))
 		}
 	}
 	answer.Missed = moved(list(reply[3]))
@@ -201,25 +211,29 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 
 // begun reads one claimed job. A job that had no record runs for the first
 // time, since now, and only its due time is told; others come with their record.
-func begun(id, spec, record string, lane dianemo.ClaimLane, claim dianemo.Claim, now time.Time) (dianemo.Claimed, error) {
+// One that can't be read makes the job corrupt, and the other jobs are run.
+func begun(id, spec, record string, lane dianemo.ClaimLane, claim dianemo.Claim, now time.Time) dianemo.Claimed {
 	job := dianemo.Claimed{ID: id, Lane: lane.Lane, Weight: lane.Weight, Epoch: now.UnixMicro(), Runs: 1}
 	if due, err := strconv.ParseInt(record, 10, 64); err == nil {
 		job.Due = time.UnixMilli(due)
 	} else {
 		m, err := parseMeta(record)
 		if err != nil {
-			return job, fmt.Errorf("record of job %s: %w", id, err) // and the script has just written it
+			job.Corrupt = "its record could not be read"
 		}
 		if lane.Kind == "" {
 			// An answer given again does not say from which lane.
+			job.Lane = unknownLane
 			for _, l := range claim.Lanes {
 				if laneBase(l.Lane) == m.lane {
 					job.Lane, job.Weight = l.Lane, l.Weight
 				}
 			}
 		}
-		job.Epoch, job.Due, job.Weight = m.epoch, time.UnixMilli(m.due), cmp.Or(m.weight, job.Weight)
-		job.Fails, job.Reruns, job.Runs = m.fails, m.reruns, m.runs
+		if err == nil {
+			job.Epoch, job.Due, job.Weight = m.epoch, time.UnixMilli(m.due), cmp.Or(m.weight, job.Weight)
+			job.Fails, job.Reruns, job.Runs = m.fails, m.reruns, m.runs
+		}
 		switch m.reason {
 		case "cancel":
 			job.Cancelled = true // since the claim that is answered again
@@ -230,11 +244,11 @@ func begun(id, spec, record string, lane dianemo.ClaimLane, claim dianemo.Claim,
 	job.Lane.Again = job.Runs > 1
 	if len(spec) < stampSize {
 		job.Corrupt = "its spec is missing"
-		return job, nil
+		return job
 	}
 	var err error
 	if job.Spec, job.Enqueued, err = splitSpec(spec); err != nil {
 		job.Corrupt = err.Error()
 	}
-	return job, nil
+	return job
 }
