@@ -405,7 +405,7 @@ func (p *Peer) hear(m Message) {
 	if m.Word == "" || m.Word == BeatNow || m.Word == ShowNow {
 		p.beatAtOnce()
 	}
-	if m.Word == BidNow {
+	if m.Word == "" || m.Word == BidNow {
 		signal(p.bid)
 	}
 }
