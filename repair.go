@@ -140,8 +140,8 @@ func (c *Client) mended(partition int, err error) {
 }
 
 // The pace of repair: at each third beat one partition takes a step, and one
-// more for each 32 that there are. Where there is much to look at, it takes up to
-// 16 at once: some 3,000 jobs, for which the store works about 20 ms.
+// more for each 32 that there are. It takes up to 16 at once: where there is much to
+// look at some 3,000 jobs, for which the store works about 20 ms.
 const (
 	repairBeats = 3
 	repairParts = 32
@@ -173,20 +173,24 @@ func (w *walks) next(beat int) {
 	}
 }
 
-// repairs takes a step, or several while they are full.
+// repairs takes steps while they are full, and small ones until they make up a
+// full one: a walk through many small indexes is to take minutes, not hours. It
+// stops where the walk ends.
 func (p *Peer) repairs(ctx context.Context, partition int, calls *uint64, w *walks) {
+	sum := 0
 	for range repairSteps {
-		if looked := p.repairStep(ctx, partition, calls, w); looked < repairLimit/2 {
+		looked, more := p.repairStep(ctx, partition, calls, w)
+		if sum += looked; !more || looked < repairLimit/2 && sum >= repairLimit {
 			return
 		}
 	}
 }
 
-// repairStep returns at how many jobs it looked.
-func (p *Peer) repairStep(ctx context.Context, partition int, calls *uint64, w *walks) int {
+// repairStep returns at how many jobs it looked, and whether the walk goes on.
+func (p *Peer) repairStep(ctx context.Context, partition int, calls *uint64, w *walks) (int, bool) {
 	term := p.leading()
 	if term == 0 {
-		return 0
+		return 0, false
 	}
 	*calls++
 	cursor := &w.cursors[partition]
@@ -200,12 +204,12 @@ func (p *Peer) repairStep(ctx context.Context, partition int, calls *uint64, w *
 	}
 	if errors.Is(err, ErrDeposed) {
 		p.depose()
-		return 0
+		return 0, false
 	}
 	if ctx.Err() == nil {
 		w.failing[partition].about(p.logger, err, "a step of repair failed; the walk begins anew", "partition", partition)
 	}
-	return reply.Looked
+	return reply.Looked, *cursor != ""
 }
 
 // repairer is a client's place in its calls of Repair: one walk at a time.

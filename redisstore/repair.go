@@ -98,6 +98,7 @@ var phases = []struct {
 	{"index", (*walk).index},
 	{"spec", func(w *walk, ctx context.Context, rest string) (string, error) { return w.records(ctx, "spec", rest) }},
 	{"meta", func(w *walk, ctx context.Context, rest string) (string, error) { return w.records(ctx, "meta", rest) }},
+	{"unique", (*walk).unique},
 	{"result", func(w *walk, ctx context.Context, rest string) (string, error) { return w.sweep(ctx, "result", rest) }},
 	{"errors", func(w *walk, ctx context.Context, rest string) (string, error) { return w.sweep(ctx, "errors", rest) }},
 	{"progress", func(w *walk, ctx context.Context, rest string) (string, error) { return w.sweep(ctx, "progress", rest) }},
@@ -328,10 +329,10 @@ func (w *walk) records(ctx context.Context, name, rest string) (string, error) {
 		all = append(all, entry{entries[i], entries[i+1]})
 	}
 	for batch := range slices.Chunk(all, dianemo.MaxCallJobs) {
-		var ids []string
+		var ids, values []string
 		var specs map[string]string
 		for _, e := range batch {
-			ids = append(ids, e.id)
+			ids, values = append(ids, e.id), append(values, e.value)
 			if name == "spec" {
 				if specs == nil {
 					specs = make(map[string]string, len(batch))
@@ -341,6 +342,11 @@ func (w *walk) records(ctx context.Context, name, rest string) (string, error) {
 		}
 		if err := w.check(ctx, &places{walk: w}, 0, ids, specs); err != nil {
 			return "", err
+		}
+		if name == "meta" {
+			if err := w.restore(ctx, ids, values); err != nil {
+				return "", err
+			}
 		}
 	}
 	return next, nil

@@ -25,6 +25,7 @@ type scripts struct {
 	cancel, requeue, reschedule                      *redis.Script
 	present, survey, stand, wake, pause, drain, list *redis.Script
 	declare, trim, repair, sweep, recount, aside     *redis.Script
+	slots                                            *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only
@@ -65,6 +66,7 @@ func loadScripts(plain bool) scripts {
 		sweep:   load("sweep", finish),
 		recount: load("recount", finish),
 		aside:   load("aside", finish),
+		slots:   load("slots", finish),
 
 		reschedule: load("reschedule", finish),
 	}
