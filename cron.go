@@ -104,11 +104,11 @@ var cronFields = [...]struct {
 		func(s *gocron.SpecSchedule) uint64 { return s.Minute }},
 	{"hour", "0 to 23, as in 2,14, 9-17, */2 or *", gocron.MustNewParser(gocron.Hour),
 		func(s *gocron.SpecSchedule) uint64 { return s.Hour }},
-	{"oneDay of month", "1 to 31, as in 1,15, 1-7, */2 or *", gocron.MustNewParser(gocron.Dom),
+	{"day of month", "1 to 31, as in 1,15, 1-7, */2 or *", gocron.MustNewParser(gocron.Dom),
 		func(s *gocron.SpecSchedule) uint64 { return s.Dom }},
 	{"month", "1 to 12 or JAN to DEC, as in 1,7, MAR-OCT, */3 or *", gocron.MustNewParser(gocron.Month),
 		func(s *gocron.SpecSchedule) uint64 { return s.Month }},
-	{"oneDay of week", "0 to 7 or SUN to SAT, as in 1,3, MON-FRI or *", gocron.MustNewParser(gocron.Dow),
+	{"day of week", "0 to 7 or SUN to SAT, as in 1,3, MON-FRI or *", gocron.MustNewParser(gocron.Dow),
 		func(s *gocron.SpecSchedule) uint64 { return s.Dow }},
 }
 
@@ -250,7 +250,7 @@ func (r *cronRule) text() string   { return "cron " + r.zone.String() + " " + r.
 func (r *cronRule) String() string { return r.text() }
 
 const (
-	oneDay      = 24 * 60 * 60
+	oneDay   = 24 * 60 * 60
 	maxYears = 8 // from one 29 February to the next, around 2100
 	maxWait  = (maxYears + 1) * 366 * oneDay
 )
