@@ -153,7 +153,7 @@ func newDescriptor(in string, words []string, zone *time.Location) (Rule, error)
 	if err != nil {
 		return nil, &FieldError{in + ", interval", words[1], "a duration such as 90s or 1h30m"}
 	}
-	return newInterval(in+", @every ", d, 0)
+	return newInterval(in+", interval", d, 0)
 }
 
 func newCron(in string, words []string, line string, zone *time.Location) (Rule, error) {
@@ -168,20 +168,22 @@ func newCron(in string, words []string, line string, zone *time.Location) (Rule,
 	for i, f := range cronFields {
 		field := strings.ToUpper(words[i])
 		refused := &FieldError{in + ", " + f.name, words[i], f.allowed}
+		if strings.Contains(field, "/") {
+			refused.Allowed += "; a step is less than its range" // so */60 is refused for minutes: it would be every hour
+		}
 		// The parser passes over what is empty in a list and knows more than this
 		// library promises: zones, hashes, last days.
 		if strings.Trim(field, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ*?/,-") != "" || strings.Contains(","+field+",", ",,") {
 			return nil, refused
 		}
-		schedule, err := f.parser.Parse(field)
-		if err != nil { // it says what Allowed says
+		var ok bool
+		if set[i], ok = parseField(i, field); !ok {
 			return nil, refused
 		}
-		spec, ok := schedule.(*gocron.SpecSchedule)
-		if !ok || f.bits(spec)&^starBit == 0 || len(spec.DomConstraints)+len(spec.DowConstraints) > 0 {
+		if i == len(cronFields)-1 && stepsOverSunday(field) {
+			refused.Allowed = "a step within one week, from SUN to SAT"
 			return nil, refused
 		}
-		set[i] = f.bits(spec)
 	}
 	r := &cronRule{
 		second: set[0] &^ starBit, minute: set[1] &^ starBit, hour: set[2] &^ starBit,
@@ -196,6 +198,37 @@ func newCron(in string, words []string, line string, zone *time.Location) (Rule,
 		return nil, &FieldError{in + ", day of month", words[3], "a day that exists in month " + words[4]}
 	}
 	return r, nil
+}
+
+// parseField returns the bits of a field, and false if it is wrong or empty: the
+// parser's error says no more than cronFields does.
+func parseField(i int, field string) (uint64, bool) {
+	schedule, err := cronFields[i].parser.Parse(field)
+	if err != nil {
+		return 0, false
+	}
+	spec, ok := schedule.(*gocron.SpecSchedule)
+	if !ok || len(spec.DomConstraints)+len(spec.DowConstraints) > 0 {
+		return 0, false
+	}
+	set := cronFields[i].bits(spec)
+	return set, set&^starBit != 0
+}
+
+// stepsOverSunday reports whether a valid list of weekdays has a range such as
+// FRI-MON/2. The parser counts Sunday twice there, as 7 and as 0.
+func stepsOverSunday(weekdays string) bool {
+	for part := range strings.SplitSeq(weekdays, ",") {
+		span, _, step := strings.Cut(part, "/")
+		if first, last, ok := strings.Cut(span, "-"); ok && step && last != "7" {
+			from, _ := parseField(len(cronFields)-1, first)
+			to, _ := parseField(len(cronFields)-1, last)
+			if from > to {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // stepped reports whether a field steps over all of its hours, as */2 does.
