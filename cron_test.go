@@ -225,6 +225,17 @@ func TestAQuarterHourRuleKeepsItsPace(t *testing.T) {
 	}
 }
 
+func TestAPeriodOfAZoneReachesBeyondTheEndOfALeapYear(t *testing.T) {
+	for _, zone := range slices.Concat(dstZones, oddZones) {
+		loc, err := time.LoadLocation(zone)
+		require.NoError(t, err)
+		start, end, offset, before := period(loc, time.Date(2044, 12, 31, 12, 0, 0, 0, time.UTC).Unix())
+		require.Less(t, start, end, zone)
+		require.GreaterOrEqual(t, end, time.Date(2045, 1, 1, 0, 0, 0, 0, time.UTC).Unix(), zone)
+		require.Equal(t, offset, before, zone)
+	}
+}
+
 func randomField(low, high int) string {
 	n := func() int { return low + rand.IntN(high-low+1) }
 	switch rand.IntN(7) {
@@ -365,6 +376,8 @@ func TestCronLines(t *testing.T) {
 func TestARareLineIsFoundAndTheEndOfTimeIsReached(t *testing.T) {
 	leap := cronOf(t, "0 0 29 2 *", "Europe/Berlin")
 	require.Equal(t, "2104-02-29T00:00:00+01:00", leap.Next(time.Date(2096, 2, 29, 0, 0, 0, 0, time.UTC)).Format(time.RFC3339))
+	leap = cronOf(t, "0 0 29 2 *", "UTC")
+	require.Equal(t, "2104-02-29T00:00:00Z", leap.Next(time.Date(2096, 3, 1, 0, 0, 0, 0, time.UTC)).Format(time.RFC3339))
 	for _, line := range []string{"0 0 29 2 *", "* * * * * *", "@yearly"} {
 		rule := cronOf(t, line, "America/New_York")
 		require.True(t, rule.Next(time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)).IsZero())
