@@ -205,9 +205,10 @@ func (k Kind[Args]) Name() string { return k.name }
 // Aliases returns the kind with further names, those that it had before: a peer
 // that handles it also runs the jobs that wait, or still are enqueued, under
 // these. Nothing else changes for such a job: it keeps its name in Job.Kind, in
-// JobInfo, hooks and counts. New jobs get the kind's own name. An alias that is a
-// bad name, is there twice or has a handler of its own is a [FieldError] of
-// Handle.
+// JobInfo, hooks and counts; Pause and unique keys too go by that name, so both names
+// may have to be paused, and equal keys under both don't exclude each other. New
+// jobs get the kind's own name. An alias that is a bad name, is there twice or has
+// a handler of its own is a [FieldError] of Handle.
 func (k Kind[Args]) Aliases(names ...string) Kind[Args] {
 	k.aliases = slices.Concat(k.aliases, names)
 	return k
