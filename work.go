@@ -39,6 +39,7 @@ type partition struct {
 	trip    time.Duration // the quickest turn so far: mostly the network's part
 	heavy   *laneKnown    // whose job tokens are saved for
 	renew   bool          // the hold on it is to be renewed
+	planned time.Time     // the store\'s clock when the last plan was made
 	owed    bool          // it is to look once there are tokens again
 	next    time.Time     // when a lane's patience ends, by our clock; zero: none waits
 	carry   levels        // the peer's capacity at the last plan
@@ -204,7 +205,8 @@ func (part *partition) plan() (Claim, levels) {
 	part.takeSurvey()
 	part.next = time.Time{}
 	now := time.Now()
-	due, foreign, _ := part.view.due(now.Add(part.ahead))
+	part.planned = now.Add(part.ahead)
+	due, foreign, _ := part.view.due(part.planned)
 	for _, l := range foreign {
 		part.passOn(l)
 	}
@@ -518,7 +520,8 @@ func (part *partition) finish(r *run, s Settlement) {
 func (part *partition) sleep(ctx context.Context) {
 	wake := part.next
 	if part.peer.leading() != 0 && !part.peer.closing.Load() {
-		if _, _, next := part.view.due(time.Now().Add(part.ahead)); !next.IsZero() {
+		// What has become due since the plan was made is not in it, and is due next.
+		if _, _, next := part.view.due(part.planned); !next.IsZero() {
 			if at := next.Add(-part.ahead); wake.IsZero() || at.Before(wake) {
 				wake = at
 			}

@@ -117,7 +117,7 @@ func TestALongOutageUnderLoad(t *testing.T) {
 	f := assemble(t, redis, 2)
 	var peers []*peer
 	for range 3 {
-		peers = append(peers, f.start(settings{Tokens: 6}))
+		peers = append(peers, f.start(settings{Tokens: 6, SilentAfter: 4 * time.Second}))
 	}
 	// Long enough to be running when Redis goes, and to return while it is away.
 	patient := f.enqueue(60, "work", args{Work: min(lasts/5, 2*time.Second)}, dianemo.Options{})

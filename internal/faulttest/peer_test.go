@@ -50,7 +50,10 @@ type settings struct {
 	Tokens     int      // default 64
 	Finish     time.Duration
 	StuckAfter time.Duration
-	Load       *load // default: none
+	// SilentAfter is at least silentAfter. A client that has failed to connect for a
+	// while tries once a second only: after a long outage that must not count.
+	SilentAfter time.Duration
+	Load        *load // default: none
 }
 
 // A load that a peer is to read and give way to.
@@ -151,7 +154,7 @@ func peerMain(encoded string) int {
 	if s.Load != nil {
 		loadConfig = dianemo.LoadConfig{Every: s.Load.Every, High: s.Load.High, Low: s.Load.Low}
 	}
-	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: s.Tokens, BeatEvery: beatEvery, SilentAfter: silentAfter, Lease: lease,
+	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: s.Tokens, BeatEvery: beatEvery, SilentAfter: max(s.SilentAfter, silentAfter), Lease: lease,
 		Finish: s.Finish, StuckAfter: s.StuckAfter, Load: loadConfig, Hooks: w.hooks(),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
