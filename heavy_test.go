@@ -81,3 +81,36 @@ func TestAJobThatNeverFitsHoldsUpNobody(t *testing.T) {
 		require.Equal(t, "heavy", large.next().Kind)
 	})
 }
+
+// While tokens are saved for a heavy job, its kind may be paused: then they are
+// for the others again.
+func TestAPausedKindKeepsNoTokens(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		begun, free := make(chan string, 1), make(chan struct{})
+		var light, long, heavy dianemo.Kind[Args]
+		peer := start(t, store, dianemo.Config{Tokens: 4, HeavyWait: time.Millisecond, BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second}, func(p *dianemo.Peer) {
+			light = handle(t, p, "light", dianemo.Policy{}, func(context.Context, *dianemo.Job[Args]) error { return nil })
+			long = handle(t, p, "long", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[Args]) error {
+				begun <- job.ID
+				<-free
+				return nil
+			})
+			heavy = handle(t, p, "heavy", dianemo.Policy{Weight: 4}, func(context.Context, *dianemo.Job[Args]) error { return nil })
+		})
+		enqueue(t, peer, long, dianemo.Options{})
+		receive(t, begun)
+		enqueue(t, peer, heavy, dianemo.Options{})
+		require.NoError(t, peer.Pause(t.Context(), "heavy"))
+		for range 40 {
+			enqueue(t, peer, light, dianemo.Options{})
+		}
+		for range 40 {
+			require.Equal(t, "light", peer.next().Kind)
+		}
+		require.NoError(t, peer.Resume(t.Context(), "heavy"))
+		close(free)
+		for range 2 {
+			require.NotEqual(t, "light", peer.next().Kind)
+		}
+	})
+}
