@@ -1,4 +1,4 @@
-// Nozones prints the next instant of a rule in a zone: rule_linux_test.go runs it
+// Nozones prints the next instant of a rule in a zone: zones_test.go runs it
 // where there are no files at all.
 package main
 
