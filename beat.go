@@ -213,7 +213,7 @@ func (p *Peer) present(ctx context.Context, fail func(error)) {
 	tokens, available, budget := p.ledger.state()
 	info := PeerInfo{ID: p.id, Host: host, PID: os.Getpid(), Version: Version, Started: p.started,
 		Tokens: tokens, Available: available, Load: budget.share, Hot: budget.hot,
-		Reserve: p.config.Reserve, Running: p.ledger.inUse(), Closing: p.closing.Load(), Draining: p.draining.Load(), SilentAfter: p.config.SilentAfter}
+		Reserve: p.config.Reserve, Running: p.ledger.inUse(), Closing: p.closing.Load(), Draining: p.draining.Load(), SilentAfter: p.config.SilentAfter, Built: p.config.Built}
 	if sample := p.load.Load(); sample != nil {
 		info.LoadKnown, info.Pressure = sample.Known, sample.Load.Pressure
 	}

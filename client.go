@@ -36,6 +36,7 @@ type Client struct {
 
 	opening chan struct{}             // held by the one caller that opens the store
 	boxes   atomic.Pointer[[]*outbox] // one for each partition, once opened
+	rules   map[string]Rule           // of this program's own types, by schedule
 	ctx     context.Context
 	stop    context.CancelFunc
 	mu      sync.Mutex // guards closed, and sends.Add against Close
@@ -54,7 +55,7 @@ func NewClient(store Store, config ClientConfig) (*Client, error) {
 		config.Logger = slog.Default()
 	}
 	c := &Client{store: store, id: uuid.NewString(), hooks: config.Hooks.filled(), logger: config.Logger,
-		opening: make(chan struct{}, 1), waits: waits{all: map[*waiter]bool{}, kicked: make(chan struct{}, 1)}}
+		opening: make(chan struct{}, 1), rules: map[string]Rule{}, waits: waits{all: map[*waiter]bool{}, kicked: make(chan struct{}, 1)}}
 	if config.WrapEnqueue != nil {
 		if c.around = config.WrapEnqueue(c.enqueueMany); c.around == nil {
 			return nil, &FieldError{"WrapEnqueue", nil, "a function that returns an EnqueueFunc"}
@@ -121,7 +122,7 @@ func (c *Client) openNow(ctx context.Context) error {
 		case err == nil:
 			boxes := make([]*outbox, c.store.Partitions())
 			for i := range boxes {
-				boxes[i] = &outbox{partition: i}
+				boxes[i] = &outbox{partition: i, turn: make(chan struct{}, 1)}
 			}
 			c.boxes.Store(&boxes)
 		case errors.Is(err, ErrLayout) || errors.Is(err, ErrInvalid):
@@ -187,12 +188,27 @@ func (c *Client) enqueueMany(ctx context.Context, requests []Request) ([]string,
 	if err := c.open(ctx); err != nil {
 		return nil, err
 	}
+	errs := c.accept(ctx, records)
+	failed := false
+	for i, err := range errs {
+		if taken, ok := err.(*ExistsError); ok {
+			ids[i] = taken.ID
+		}
+		failed = failed || err != nil
+	}
+	if failed {
+		return ids, &BatchError{errs}
+	}
+	return ids, nil
+}
+
+// accept enqueues jobs and returns an error for each that was not accepted.
+func (c *Client) accept(ctx context.Context, records []Record) []error {
 	parcels := c.pack(records)
 	for _, p := range parcels {
 		c.post(p)
 	}
-	errs := make([]error, len(requests))
-	failed := false
+	errs := make([]error, len(records))
 	for _, p := range parcels {
 		reply := c.await(ctx, p)
 		for i, place := range p.places {
@@ -200,19 +216,16 @@ func (c *Client) enqueueMany(ctx context.Context, requests []Request) ([]string,
 			if reply.err == nil {
 				errs[place] = reply.answers[i]
 			}
-			if taken, ok := errs[place].(*ExistsError); ok {
-				ids[place] = taken.ID
-			}
-			failed = failed || errs[place] != nil
 		}
 	}
 	for i, err := range errs {
-		c.hooks.Enqueue(EnqueueInfo{ids[i], records[i].Lane.Kind, records[i].Lane.Priority, err})
+		id := records[i].ID
+		if taken, ok := err.(*ExistsError); ok {
+			id = taken.ID
+		}
+		c.hooks.Enqueue(EnqueueInfo{id, records[i].Lane.Kind, records[i].Lane.Priority, err})
 	}
-	if failed {
-		return ids, &BatchError{errs}
-	}
-	return ids, nil
+	return errs
 }
 
 // record checks and encodes a request.
@@ -287,6 +300,7 @@ func (j *StoredJob) decode() {
 		return
 	}
 	j.Info.Weight, j.Info.Headers, j.Info.Args = spec.Weight, spec.Headers, spec.Args
+	j.Info.Schedule, j.Info.ScheduledFor = spec.Schedule, spec.At
 }
 
 // Counts reads how many jobs there are, by state, kind and priority. It looks

@@ -63,6 +63,11 @@ type Config struct {
 	WrapEnqueue func(next EnqueueFunc) EnqueueFunc
 	Load        LoadConfig // how the peer gives way to others on its host
 
+	// Built is when this program was built, by which of two versions that declare a
+	// schedule otherwise the newer one is told; default the time of its commit, or,
+	// where the build does not know that, of the program's file.
+	Built time.Time
+
 	Hooks  *Hooks
 	Logger *slog.Logger // default slog.Default()
 }
@@ -82,6 +87,12 @@ func (c *Config) fill() error {
 	c.HeavyWait = inherit(c.HeavyWait, 30*time.Second)
 	c.Finish = inherit(c.Finish, 20*time.Second)
 	c.StuckAfter = inherit(c.StuckAfter, 5*time.Second)
+	if c.Built.IsZero() {
+		c.Built = buildTime()
+	}
+	if err := checkInstant("Config.Built", c.Built); err != nil {
+		return err
+	}
 	if c.Tokens < 1 || c.Tokens > MaxWeight {
 		return &FieldError{"Config.Tokens", c.Tokens, fmt.Sprintf("1 to %d, or 0 for the default", MaxWeight)}
 	}
@@ -131,26 +142,29 @@ type Peer struct {
 	started time.Time
 	ledger  *ledger
 
-	mu    sync.Mutex // guards these, and partitions until Run has made them
-	kinds map[string]registered
-	ran   bool
-	shown int64 // number of the last call to show itself that was answered
+	mu        sync.Mutex // guards these, and partitions until Run has made them
+	kinds     map[string]registered
+	schedules []*declaredSchedule
+	ran       bool
+	shown     int64 // number of the last call to show itself that was answered
 
-	partitions []*partition
-	closing    atomic.Bool  // claims nothing more
-	draining   atomic.Bool  // claims nothing until it is told to
-	shows      atomic.Int64 // number of the last call to show itself
-	news       atomic.Int64 // how often it was asked to show itself since it began to
-	standing   standing
-	term       atomic.Pointer[term]
-	load       atomic.Pointer[LoadInfo] // the last sample
-	unseen     complaint                // about the peer not showing itself
-	blind      complaint                // about rounds that see nothing
-	declared   atomic.Bool              // what its kinds keep
-	undeclared complaint
-	soon       chan struct{} // has room for one: a round is to be made now
-	bid        chan struct{} // has room for one: the lease may be free
-	beatSoon   chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
+	partitions  []*partition
+	closing     atomic.Bool  // claims nothing more
+	draining    atomic.Bool  // claims nothing until it is told to
+	shows       atomic.Int64 // number of the last call to show itself
+	news        atomic.Int64 // how often it was asked to show itself since it began to
+	standing    standing
+	term        atomic.Pointer[term]
+	load        atomic.Pointer[LoadInfo] // the last sample
+	unseen      complaint                // about the peer not showing itself
+	blind       complaint                // about rounds that see nothing
+	declared    atomic.Bool              // what its kinds keep
+	undeclared  complaint
+	unscheduled complaint     // about schedules that can't be declared
+	fireSoon    chan struct{} // has room for one: the schedules are to be looked at
+	soon        chan struct{} // has room for one: a round is to be made now
+	bid         chan struct{} // has room for one: the lease may be free
+	beatSoon    chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
 }
 
 type registered struct {
@@ -171,7 +185,7 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 	}
 	p := &Peer{Client: client, id: peerID(), config: config, started: time.Now(),
 		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}, beatSoon: make(chan struct{}, 1), soon: make(chan struct{}, 1),
-		bid: make(chan struct{}, 1)}
+		bid: make(chan struct{}, 1), fireSoon: make(chan struct{}, 1)}
 	p.logger = p.logger.With("peer", p.id)
 	return p, nil
 }
@@ -285,6 +299,8 @@ func (p *Peer) Run(ctx context.Context) error {
 	rest.Go(func() { p.beats(alive, fail) })
 	rest.Go(func() { p.lead(alive) })
 	rest.Go(func() { p.rounds(alive) })
+	rest.Go(func() { p.fires(alive) })
+	rest.Go(func() { p.declares(alive) })
 	if !p.config.Load.Off {
 		rest.Go(func() { p.loads(alive) })
 	}
@@ -398,6 +414,9 @@ func (p *Peer) hear(m Message) {
 			part.told.Store(true)
 			part.beatNow.Store(true)
 		}
+	}
+	if m.Word == "" || m.Word == FireNow {
+		p.fireNow(m.Partition, m.Word == "")
 	}
 	if m.Word == "" || m.Word == Look {
 		p.restand() // who was told to look stands no more

@@ -35,6 +35,8 @@ var (
 	ErrState = errors.New("dianemo: the job's state does not allow it")
 	// ErrNoPeer: no peer of this id has shown itself in the last day.
 	ErrNoPeer = errors.New("dianemo: no such peer")
+	// ErrNoSchedule: there is no schedule of this name.
+	ErrNoSchedule = errors.New("dianemo: no such schedule")
 	// ErrMoved: each time that the job was to be changed, others had moved it
 	// meanwhile. Nothing was done; the same call may be made again.
 	ErrMoved = errors.New("dianemo: the job moved, again and again")
@@ -112,6 +114,34 @@ func (e *StateError) Error() string {
 }
 
 func (e *StateError) Unwrap() error { return ErrState }
+
+// A ScheduleError is the answer to a wish that a schedule's state does not allow.
+// Nothing was done. It unwraps to [ErrState].
+type ScheduleError struct {
+	Schedule string
+	State    ScheduleState
+	Reason   string // why it is broken
+}
+
+func (e *ScheduleError) Error() string {
+	return fmt.Sprintf("dianemo: schedule %q is %s%s", e.Schedule, e.State, because(e.Reason))
+}
+
+func (e *ScheduleError) Unwrap() error { return ErrState }
+
+// An OverlapError is the answer to a [Client.TriggerSchedule] while the last
+// occurrence has not ended and the schedule does not allow two at a time. Nothing
+// was done. It unwraps to [ErrExists].
+type OverlapError struct {
+	Schedule string
+	ID       string // of the job that has not ended
+}
+
+func (e *OverlapError) Error() string {
+	return fmt.Sprintf("dianemo: job %q of schedule %q has not ended", e.ID, e.Schedule)
+}
+
+func (e *OverlapError) Unwrap() error { return ErrExists }
 
 // A BatchError says which requests of one EnqueueMany, or which ids of one
 // Cancel or Requeue, were not accepted. The others were.

@@ -13,6 +13,7 @@ type Hooks struct {
 	Beat    func(BeatInfo)    // for each beat of a partition
 	Reap    func(ReapInfo)    // for each job, on the leader
 	Miss    func(MissInfo)    // for each job, on whoever found it
+	Fire    func(FireInfo)    // for each occurrence, on whoever fired it
 	Lead    func(LeadInfo)    // when this peer takes or loses the lease
 	Load    func(LoadInfo)    // for each sample of the load, and each that could not be had
 
@@ -32,6 +33,16 @@ type EnqueueInfo struct {
 	ID, Kind string
 	Priority int
 	Err      error
+}
+
+// FireInfo is an occurrence of a schedule.
+type FireInfo struct {
+	Schedule string
+	ID, Kind string
+	Priority int
+	At       time.Time     // the instant of its rule
+	State    State         // Scheduled, Missed or Skipped
+	Late     time.Duration // after it was due, jitter included
 }
 
 // ClaimInfo is a run that begins.
@@ -146,6 +157,7 @@ func (h *Hooks) filled() Hooks {
 	fill(&f.Beat)
 	fill(&f.Reap)
 	fill(&f.Miss)
+	fill(&f.Fire)
 	fill(&f.Lead)
 	fill(&f.Cancel)
 	fill(&f.Requeue)

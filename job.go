@@ -30,7 +30,7 @@ const (
 	Missed      State = "missed"      // not started within its grace; never started at all
 	Unreachable State = "unreachable" // its peer went silent, and it may not run again
 	Cancelled   State = "cancelled"   // by someone's wish
-	Skipped     State = "skipped"     // a parent ended otherwise than needed
+	Skipped     State = "skipped"     // a parent ended otherwise than needed, or another occurrence of its schedule had not ended
 )
 
 // Finished reports whether a job in this state has ended. Only an operator's
@@ -63,12 +63,12 @@ const (
 )
 
 // Edges is the state table: for each stored state, the states to which an edge
-// may take a job. A pair that is missing here is refused by the scripts. Beat,
-// fire and lead move no existing job.
+// may take a job. A pair that is missing here is refused by the scripts. Beat and
+// lead move no job.
 //
 // Not built yet: release.
 var Edges = map[State]map[Edge][]State{
-	"": {EdgeEnqueue: {Scheduled, Blocked}},
+	"": {EdgeEnqueue: {Scheduled, Blocked}, EdgeFire: {Scheduled, Missed, Skipped}},
 
 	// An enqueue may replace the job that holds its unique slot, if that has not
 	// been started.
@@ -109,6 +109,11 @@ type Job[Args any] struct {
 	EnqueuedAt time.Time // by the store's clock, to the millisecond
 	// Headers are those of the job's Options; nil if it had none.
 	Headers map[string]string
+	// Schedule is the schedule that made the job, "" for none, and ScheduledFor the
+	// instant of its rule: what a nightly job works on should depend on this, not on
+	// when it runs.
+	Schedule     string
+	ScheduledFor time.Time
 
 	run *run // nil in a Job that a test made
 }
@@ -152,7 +157,8 @@ type JobInfo struct {
 	// UniqueKey is that of its Options; "" for none.
 	UniqueKey string
 	// Reason is one word on why the job ended or waits again: error, timeout,
-	// panic, grace, silent, lost, shutdown, corrupt, cancel, replaced, requeue.
+	// panic, grace, silent, lost, shutdown, corrupt, cancel, replaced, requeue, late,
+	// overlap.
 	// Empty where the state says it all. A running job with reason cancel is
 	// cancelled, and its handler has not returned yet.
 	Reason string
@@ -161,8 +167,12 @@ type JobInfo struct {
 	History  []Run
 	Progress Progress
 	Headers  map[string]string
-	Args     json.RawMessage
-	Result   json.RawMessage // nil: none was set
+	// Schedule is the schedule that made the job, "" for none, and ScheduledFor the
+	// instant of its rule.
+	Schedule     string
+	ScheduledFor time.Time
+	Args         json.RawMessage
+	Result       json.RawMessage // nil: none was set
 }
 
 // DecodeArgs unmarshals the job's arguments into v.

@@ -152,8 +152,13 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 			part.chores.about(p.logger, s.Err, "a look at a partition failed; it comes round again", "partition", s.Partition)
 		}
 		if s.Err == nil {
-			part.surveyed.Store(&surveyed{s, s.Now.Sub(begin.Add(took / 2))})
+			ahead := s.Now.Sub(begin.Add(took / 2))
+			part.surveyed.Store(&surveyed{s, ahead})
 			part.kick()
+			if chore != nil {
+				part.clock.set(s.Fires, ahead)
+				signal(p.fireSoon)
+			}
 		}
 		if s.Deposed {
 			p.depose()

@@ -221,7 +221,7 @@ func (c *Client) insist(ctx context.Context, what string, call func() error) err
 	for attempt := 1; ; attempt++ {
 		err := call()
 		switch {
-		case err == nil || errors.Is(err, ErrNoPeer) || errors.Is(err, ErrInvalid) || errors.Is(err, ErrSuperseded):
+		case err == nil || isFinal(err):
 			return err
 		case attempt == 1 && ctx.Err() == nil:
 			c.logger.Warn("the store does not answer; trying again", "call", what, "err", err)
@@ -230,6 +230,16 @@ func (c *Client) insist(ctx context.Context, what string, call func() error) err
 			return fmt.Errorf("%w: %w (%w)", ErrUnconfirmed, context.Cause(ctx), err)
 		}
 	}
+}
+
+// isFinal reports whether the same call would be answered in the same way.
+func isFinal(err error) bool {
+	for _, final := range []error{ErrNoPeer, ErrNoSchedule, ErrInvalid, ErrSuperseded, ErrMoved, ErrDeposed, ErrStoreFull} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
 }
 
 // Pause leaves a kind's jobs where they wait, in the whole fleet, until

@@ -58,6 +58,8 @@ type outbox struct {
 	wakes     []wakeup           // to be sent
 	waking    bool               // they are being sent
 	lonely    map[News]time.Time // when a wake-up found nobody
+	turn      chan struct{}      // held by the one call about schedules that is under way
+	calls     uint64             // number of the last one
 }
 
 func (c *Client) post(p *parcel) {

@@ -17,20 +17,10 @@ import (
 // from several goroutines.
 //
 // The library's own rules can be stored, so that every process can compute them:
-// see [RuleText]. Any other type is known only to the program that declares it.
+// see [RuleText]. Any other type is known only to the program that declares it: see
+// [Peer.Schedule].
 type Rule interface {
 	Next(after time.Time) time.Time
-}
-
-// A FinishRule counts from when the last occurrence's job ended, however it
-// ended: that instant is what its Next must be given, and there is no next one
-// while the job has not ended. Before the first, the schedule's start stands for
-// it. A rule without this method is given its last occurrence, whether or not
-// that has ended.
-type FinishRule interface {
-	Rule
-	// FromFinish reports whether Next wants the end of the last occurrence's job.
-	FromFinish() bool
 }
 
 // Limits of rules.
@@ -61,9 +51,10 @@ func IntervalFrom(start time.Time, d time.Duration) (Rule, error) {
 	return newInterval("IntervalFrom(d)", d, start.UnixMilli())
 }
 
-// AfterFinish is due d after the last occurrence's job has ended: a
-// [FinishRule]. Given anything else, such as by [Preview], its Next takes jobs to
-// last no time. d is as for [Interval]; otherwise the error is a [FieldError].
+// AfterFinish is due d after the last occurrence's job has ended, however it has;
+// before the first, d after the schedule was made or after its Start. There is no
+// next one while the job has not ended. [Preview] takes jobs to last no time. d is
+// as for [Interval]; otherwise the error is a [FieldError].
 func AfterFinish(d time.Duration) (Rule, error) {
 	if err := checkInterval("AfterFinish(d)", d); err != nil {
 		return nil, err
@@ -228,9 +219,8 @@ func (r *finishRule) Next(finish time.Time) time.Time {
 	return instant(sinceEpoch(finish) + r.after.Milliseconds())
 }
 
-func (r *finishRule) FromFinish() bool { return true }
-func (r *finishRule) text() string     { return "finish " + r.after.String() }
-func (r *finishRule) String() string   { return r.text() }
+func (r *finishRule) text() string   { return "finish " + r.after.String() }
+func (r *finishRule) String() string { return r.text() }
 
 // A listRule is sorted and has no instant twice.
 type listRule []int64

@@ -63,8 +63,6 @@ func TestRulesSayWhatIsNextAndSurviveBeingStored(t *testing.T) {
 			} else {
 				require.True(t, utc(t, row.want).Equal(next), "%s after %s: %v", text, row.after, next)
 			}
-			finish, ok := rule.(FinishRule)
-			require.Equal(t, text[0] == 'f', ok && finish.FromFinish())
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -25,6 +27,11 @@ type Spec struct {
 	Codec    int           // 0: JSON
 	Key      string        // id of the key that args are encrypted with; "": none
 	Headers  map[string]string
+	// Schedule is the schedule whose occurrence this is, "" for none, and At its
+	// instant, to the ms. Follow: its end makes another one due.
+	Schedule string
+	At       time.Time
+	Follow   bool
 	Args     []byte
 }
 
@@ -51,6 +58,9 @@ const (
 	tagCodec    = 'c'
 	tagKey      = 'y'
 	tagHeader   = 'h'
+	tagSchedule = 's'
+	tagAt       = 'i'
+	tagFollow   = 'f'
 	tagArgs     = 'a'
 )
 
@@ -88,7 +98,17 @@ func EncodeSpec(s *Spec) []byte {
 	if s.Key != "" {
 		text(tagKey, s.Key)
 	}
-	for name, value := range s.Headers {
+	if s.Schedule != "" {
+		text(tagSchedule, s.Schedule)
+	}
+	if !s.At.IsZero() {
+		number(tagAt, s.At.UnixMilli())
+	}
+	if s.Follow {
+		number(tagFollow, 1)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Headers)) { // so that equal specs are equal bytes
+		value := s.Headers[name]
 		b = append(b, tagHeader)
 		b = binary.AppendUvarint(b, uint64(len(name)+len(value)+uvarintLen(len(name))))
 		b = binary.AppendUvarint(b, uint64(len(name)))
@@ -139,6 +159,8 @@ func (s *Spec) set(tag byte, v []byte) error {
 		s.Kind = string(v)
 	case tagKey:
 		s.Key = string(v)
+	case tagSchedule:
+		s.Schedule = string(v)
 	case tagArgs:
 		s.Args = v
 	case tagHeader:
@@ -150,7 +172,7 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Headers = map[string]string{}
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
-	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec:
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow:
 		i, n := binary.Varint(v)
 		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
@@ -174,6 +196,10 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Delay = time.Duration(i)
 		case tagCodec:
 			s.Codec = int(i)
+		case tagAt:
+			s.At = time.UnixMilli(i).UTC()
+		case tagFollow:
+			s.Follow = i != 0
 		}
 	}
 	return nil

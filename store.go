@@ -70,8 +70,24 @@ type Store interface {
 	// right what does not hold together. ErrDeposed as with Reap, unless its Term
 	// is 0.
 	Repair(ctx context.Context, partition int, call Call, step RepairStep) (RepairReply, error)
+	// Fire makes the occurrences of schedules that were decided, each together with
+	// the cursor by which it is never made again. ErrDeposed as with Reap, unless the
+	// Term is 0; ErrStoreFull. The firings are of different schedules and have at most
+	// MaxCallJobs occurrences.
+	Fire(ctx context.Context, partition int, call Call, fire Fire) (FireReply, error)
 	// Lead takes, renews or gives up the lease for the fleet's chores.
 	Lead(ctx context.Context, bid Bid) (Lease, error)
+
+	// SetSchedule makes, changes, pauses, resumes, sets aside or removes a schedule. It
+	// reports whether that one is due before all others of the partition. ErrMoved if
+	// it is not as the wish says, or if some of it is to be fired first; ErrNoSchedule;
+	// ErrStoreFull.
+	SetSchedule(ctx context.Context, partition int, call Call, wish ScheduleWish) (first bool, err error)
+	// Schedules reads those of a partition with these names, or some that are due, if
+	// names is nil. A name that is unknown is left out.
+	Schedules(ctx context.Context, partition int, names []string) (SchedulesReply, error)
+	// ScheduleNames lists the names after that one, in order, at most limit.
+	ScheduleNames(ctx context.Context, after string, limit int) ([]string, error)
 
 	// Present shows the peer to readers, or takes it off the list, and checks
 	// the layout anew (ErrLayout). It returns whether the peer is to be drained.
@@ -155,6 +171,7 @@ const (
 	BeatNow Word = "beat" // something was decided about runs of this peer in the partition
 	ShowNow Word = "show" // something was decided about this peer, or all
 	BidNow  Word = "bid"  // the leader has left
+	FireNow Word = "fire" // a schedule of the partition is due sooner than known; for the leader
 )
 
 // A Lane is where jobs wait for a claim. All its jobs have the same kind,
@@ -207,6 +224,7 @@ type News struct {
 	Priority int
 	Weight   int  // the lightest that it can be; 0: what the peer's kind weighs
 	Later    bool // not due yet
+	Fire     bool // no job but a schedule, which is the leader's to fire; the other fields are zero
 }
 
 // WishReply has one answer for each id of a Cancel, Requeue or Reschedule.
@@ -433,7 +451,110 @@ type Survey struct {
 	Next      int        // as in TurnReply
 	Silent    []string   // peers, for the leader
 	Deposed   bool       // a leader of a later term was here
+	Fires     time.Time  // when the first schedule is due; zero: never
 	Err       error      // why the rest is missing
+}
+
+// A StoredSchedule is what the store knows of a schedule.
+type StoredSchedule struct {
+	Name       string
+	Definition []byte        // nil: it is gone
+	Version    int64         // of the definition; 0: there is no cursor
+	State      ScheduleState // Active, Paused, Broken
+	Reason     string        // why it is broken
+	Cursor     time.Time     // the last instant that was decided, or when it was made
+	Seen       time.Time     // until when it was seen to wait for its last occurrence; zero: it does not
+	Last       string        // id of the last occurrence that was made; "" for none
+	LastState  State         // of its job, as stored; "" if it is gone
+	LastEnded  time.Time
+	Unrecorded Unrecorded
+	Next       time.Time // when it is to be looked at; zero: never
+	Err        error     // why the rest is missing: what is stored is corrupt, or a newer version's
+}
+
+// SchedulesReply: fewer schedules than asked for, if they are large, but one at
+// least.
+type SchedulesReply struct {
+	Asked     int       // how many of the names were looked at, from the first on
+	Now       time.Time // the store's clock
+	Head      time.Time // when the first schedule of the partition is due; zero: never
+	Schedules []StoredSchedule
+}
+
+// A ScheduleWish says what is to become of a schedule.
+type ScheduleWish struct {
+	Name string
+	What ScheduleChange
+	// Version is that of the definition by which this was decided; 0: there was
+	// none; AnyVersion.
+	Version    int64
+	Definition []byte    // for PutIt
+	Reason     string    // for BreakIt
+	Cursor     time.Time // for PutIt and ResumeIt; zero: as it is
+	Next       time.Time // for the same: when it is due; zero: never
+}
+
+// AnyVersion in a ScheduleWish: whatever there is.
+const AnyVersion = -1
+
+// A ScheduleChange says which wish it is.
+type ScheduleChange string
+
+const (
+	PutIt    ScheduleChange = "put"
+	PauseIt  ScheduleChange = "pause"
+	ResumeIt ScheduleChange = "resume"
+	BreakIt  ScheduleChange = "break" // set aside, since it can't be fired
+	RemoveIt ScheduleChange = "remove"
+)
+
+// A Fire is a call's worth of firings.
+type Fire struct {
+	Term    int64         // 0: not a chore of the leader
+	Again   time.Duration // how soon a schedule that waits is looked at again
+	Firings []Firing
+}
+
+// A Firing is what was decided about one schedule.
+type Firing struct {
+	Name    string
+	Version int64     // of the definition by which it was decided
+	Cursor  time.Time // from which it was decided
+	// To is the cursor afterwards; Hold the same, if what is to be run has to wait.
+	To, Hold    time.Time
+	Next        time.Time // when it is to be looked at next; zero: never
+	Pending     bool      // more is due, and waits for the last occurrence: looked at again soon
+	Extra       bool      // out of turn: the cursor stays
+	Unrecorded  Unrecorded
+	Overlap     Overlap
+	Occurrences []Occurrence // in order
+}
+
+// An Occurrence is a job that a schedule makes.
+type Occurrence struct {
+	At     time.Time
+	Missed bool // it is recorded, and not to be run
+	Record
+}
+
+// FireReply has an answer for each firing. First: one of the schedules is due
+// before all that were known.
+type FireReply struct {
+	Fired []Fired
+	News  []News
+	First bool
+}
+
+// Fired is what became of a firing.
+type Fired struct {
+	// Done is false if another has decided, or the schedule has changed or is paused:
+	// nothing was done.
+	Done    bool
+	Waits   bool   // what is to be run was left, since the last occurrence has not ended
+	Running string // that one's id
+	// States has, for each occurrence, Scheduled, Missed or Skipped; "" if its job
+	// exists already, or was left.
+	States []State
 }
 
 // ReapReply says what was taken. More: there is more to be done now.
@@ -535,4 +656,5 @@ type PeerInfo struct {
 	Draining bool
 	// SilentAfter is how long it may be silent before it counts as gone.
 	SilentAfter time.Duration
+	Built       time.Time // see Config
 }

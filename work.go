@@ -51,6 +51,8 @@ type partition struct {
 	sure    atomic.Int64 // when the last beat that was answered was sent (ns since 1970)
 	silent  complaint    // about beats that are not answered
 	chores  complaint    // about chores that fail
+	unfired complaint    // about schedules that can't be fired
+	clock   clock        // of the schedules
 }
 
 // surveyed is a partition as a round found it.
@@ -425,6 +427,7 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 
 // settled tells the hooks, once the store has answered.
 func (part *partition) settled(settle []finished, reply TurnReply) {
+	part.follow(settle)
 	part.mu.Lock()
 	part.sending = nil
 	part.mu.Unlock()

@@ -55,7 +55,8 @@ func (p *Peer) wrapped(direct handler, raw Handler) (handler, error) {
 // newJob is what a handler gets for this run, but for the arguments.
 func newJob[Args any](r *run) *Job[Args] {
 	return &Job[Args]{ID: r.id, Kind: r.kind, Attempt: r.attempt, Priority: r.priority, Weight: r.weight,
-		Epoch: r.epoch, Due: r.due, EnqueuedAt: r.enqueued, Headers: r.spec.Headers, run: r}
+		Epoch: r.epoch, Due: r.due, EnqueuedAt: r.enqueued, Headers: r.spec.Headers,
+		Schedule: r.spec.Schedule, ScheduledFor: r.spec.At, run: r}
 }
 
 func rawJob(r *run) *Job[json.RawMessage] {
@@ -67,7 +68,8 @@ func rawJob(r *run) *Job[json.RawMessage] {
 // typed is the job with another type of arguments, which are still to be decoded.
 func typed[Args any](j *Job[json.RawMessage]) *Job[Args] {
 	return &Job[Args]{ID: j.ID, Kind: j.Kind, Attempt: j.Attempt, Priority: j.Priority, Weight: j.Weight,
-		Epoch: j.Epoch, Due: j.Due, EnqueuedAt: j.EnqueuedAt, Headers: j.Headers, run: j.run}
+		Epoch: j.Epoch, Due: j.Due, EnqueuedAt: j.EnqueuedAt, Headers: j.Headers,
+		Schedule: j.Schedule, ScheduledFor: j.ScheduledFor, run: j.run}
 }
 
 // An EnqueueFunc adds jobs, as [Client.EnqueueMany] does. WrapEnqueue puts

@@ -69,7 +69,7 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 	var keys []string
 	for i := range batch {
 		t := s.tag(batch[i].Partition)
-		keys = append(keys, t.key("beats"), t.key("info"), t.key("lanes"))
+		keys = append(keys, t.key("beats"), t.key("info"), t.key("lanes"), t.key("fires"))
 	}
 	args := []any{lanesPage, "", 0, 0}
 	if chore != nil {
@@ -84,7 +84,7 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 	}
 	for i, v := range replies[0][2:] {
 		found, one := list(v), &batch[i]
-		if len(found) != 3 {
+		if len(found) != 4 {
 			return fmt.Errorf("redisstore: survey answered %d values for a partition", len(found))
 		}
 		one.Now = time.UnixMicro(number(replies[0][1]))
@@ -92,6 +92,7 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 		for _, peer := range list(found[1]) {
 			one.Silent = append(one.Silent, text(peer))
 		}
+		one.Fires = instant(number(found[3]))
 		lanes := list(found[2])
 		if one.Lanes = headsOf(lanes); len(lanes) == 2*lanesPage {
 			one.Next = lanesPage

@@ -26,6 +26,9 @@ import (
 //	{ns:p}:done:<state>:<kind> zset  id → when it ended (ms)
 //	{ns:p}:counts            hash    state:kind:priority → jobs that run or have ended
 //	{ns:p}:unique            hash    kind:key → the job that took the slot, see common.lua
+//	{ns:p}:schedules         hash    name → definition, see dianemo's schedule.go
+//	{ns:p}:cursors           hash    name → what changes of a schedule, see cursor.lua
+//	{ns:p}:fires             zset    name → when the schedule is to be looked at (ms)
 //	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; paused: kinds; hold:<lane> → peer|until (ms)
 //	{ns:p}:call:<edge>:<caller> string, expires: the caller's last call and its answer
 //	{ns}:layout              hash    layout, min_peer, partitions

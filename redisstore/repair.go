@@ -21,6 +21,7 @@ import (
 var keyTypes = map[string]string{
 	"spec": "hash", "meta": "hash", "result": "hash", "errors": "hash", "progress": "hash", "counts": "hash", "info": "hash",
 	"lane": "zset", "lanes": "zset", "run": "zset", "beats": "zset", "done": "zset", "call": "string", "unique": "hash", "blocked": "zset",
+	"schedules": "hash", "cursors": "hash", "fires": "zset",
 	"layout": "hash", "kinds": "hash", "peers": "hash", "seen": "zset", "leader": "string", "term": "string",
 	"idle": "zset", "handles": "hash", "unheard": "hash", "room": "hash", "drained": "set",
 }

@@ -25,11 +25,11 @@ type scripts struct {
 	cancel, requeue, reschedule                      *redis.Script
 	present, survey, stand, wake, pause, drain, list *redis.Script
 	declare, trim, repair, sweep, recount, aside     *redis.Script
-	slots                                            *redis.Script
+	slots, fire, schedule, put, due                  *redis.Script
 }
 
-// loadScripts puts the common part in front of each. At maxmemory only
-// enqueue is refused: all others are flagged allow-oom, since they let work
+// loadScripts puts the common part in front of each. At maxmemory only enqueue,
+// fire and put are refused: all others are flagged allow-oom, since they let work
 // finish. plain leaves the flags out, for servers that don't know them.
 func loadScripts(plain bool) scripts {
 	load := func(name string, flags string, parts ...string) *redis.Script {
@@ -67,6 +67,11 @@ func loadScripts(plain bool) scripts {
 		recount: load("recount", finish),
 		aside:   load("aside", finish),
 		slots:   load("slots", finish),
+		fire:    load("fire", "", "cursor"),
+		due:     load("due", "flags=no-writes", "cursor"),
+
+		schedule: load("schedule", finish, "cursor"),
+		put:      load("schedule", "", "cursor"),
 
 		reschedule: load("reschedule", finish),
 	}

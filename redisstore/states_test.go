@@ -108,6 +108,17 @@ func attempts() []attempt {
 			require.Equal(f.t, []dianemo.RunRef{{ID: s.id, Epoch: s.epoch + off}}, stale)
 		}}
 	}
+	fires := func(name string, overlap dianemo.Overlap, missed bool, becomes dianemo.State) attempt {
+		return attempt{edge: dianemo.EdgeFire, name: name, want: map[dianemo.State]dianemo.State{"": becomes}, try: func(f *fixture, s subject) {
+			f.schedule(s.id)
+			f.fire(f.firing(s.id, 0, overlap, f.occurrence(s.id+"@before", s.lane, 1)))
+			one := f.occurrence(s.id, s.lane, 2)
+			one.Missed = missed
+			before := f.stored(s.id)
+			fired := f.fire(f.firing(s.id, 1, overlap, one))
+			require.Equal(f.t, before == "", fired.States[0] != "")
+		}}
+	}
 	return []attempt{
 		{edge: dianemo.EdgeEnqueue, want: map[dianemo.State]dianemo.State{"": dianemo.Scheduled}, try: func(f *fixture, s subject) {
 			before := f.stored(s.id)
@@ -206,6 +217,9 @@ func attempts() []attempt {
 				require.Equal(f.t, &dianemo.StateError{ID: s.id, State: before, Edge: dianemo.EdgeReschedule}, job.Err)
 			}
 		}},
+		fires("run", dianemo.OverlapAllow, false, dianemo.Scheduled),
+		fires("missed", dianemo.OverlapAllow, true, dianemo.Missed),
+		fires("overlap", dianemo.OverlapSkip, false, dianemo.Skipped),
 		{edge: dianemo.EdgeLead, try: func(f *fixture, s subject) {
 			_, err := f.Lead(f.t.Context(), dianemo.Bid{Peer: "leader", Lease: time.Second})
 			require.NoError(f.t, err)
@@ -214,7 +228,7 @@ func attempts() []attempt {
 }
 
 // Edges that this version has no script for.
-var unbuilt = map[dianemo.Edge]bool{dianemo.EdgeRelease: true, dianemo.EdgeFire: true}
+var unbuilt = map[dianemo.Edge]bool{dianemo.EdgeRelease: true}
 
 func TestEveryStateMeetsEveryEdge(t *testing.T) {
 	states := []dianemo.State{"", dianemo.Blocked, dianemo.Scheduled, dianemo.Running, dianemo.Succeeded, dianemo.Failed,

@@ -1,11 +1,12 @@
 -- survey: what there is to do in some partitions. Moves no job; for the leader it is a sign of life in each, so that a
 -- whole fleet's end is told from an outage.
--- KEYS  for each partition: beats, info, lanes
+-- KEYS  for each partition: beats, info, lanes, fires
 -- ARGV  1 length of a page of lanes, 2 the leader's term ('' for who does not lead), 3 its beat interval (ms),
 --       4 how long peers may be silent after an outage (ms)
--- Reply {'ok', now (µs), for each partition: {1 if a later leader was here, {silent peer, ...}, {lane, due, ...}}}
+-- Reply {'ok', now (µs), for each partition: {1 if a later leader was here, {silent peer, ...}, {lane, due, ...},
+--       when the first schedule is due (ms) or ''}}
 local reply = {'ok', int(now_us)}
-for k = 1, #KEYS, 3 do
+for k = 1, #KEYS, 4 do
   local deposed, silent = 0, {}
   if ARGV[2] ~= '' then
     local term = tonumber(redis.call('HGET', KEYS[k + 1], 'term') or 0)
@@ -19,6 +20,8 @@ for k = 1, #KEYS, 3 do
       end
     end
   end
-  reply[#reply + 1] = {deposed, silent, redis.call('ZRANGE', KEYS[k + 2], 0, ARGV[1] - 1, 'WITHSCORES')}
+  local fires = redis.call('ZRANGE', KEYS[k + 3], 0, 0, 'WITHSCORES')
+  reply[#reply + 1] = {deposed, silent, redis.call('ZRANGE', KEYS[k + 2], 0, ARGV[1] - 1, 'WITHSCORES'),
+    fires[2] and int(fires[2] + 0) or ''}
 end
 return reply

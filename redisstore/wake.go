@@ -15,9 +15,12 @@ import (
 
 // Wake implements [dianemo.Store].
 func (s *Store) Wake(ctx context.Context, partition int, news dianemo.News, except string) (bool, error) {
-	when := "now"
+	when, message := "now", dianemo.Message{Word: dianemo.Look, Partition: partition, Kind: news.Kind}
 	if news.Later {
 		when = "later"
+	}
+	if news.Fire {
+		when, message = "later", dianemo.Message{Word: dianemo.FireNow, Partition: partition}
 	}
 	counts := 1
 	if s.clustered() {
@@ -26,7 +29,7 @@ func (s *Store) Wake(ctx context.Context, partition int, news dianemo.News, exce
 	space := s.space()
 	replies, err := s.eval(ctx, command{s.scripts.wake,
 		[]string{space.key("idle"), space.key("handles"), space.key("unheard"), space.key("leader"), space.key("room")},
-		[]any{partition, news.Kind, when, space.channel("") + ":", encode(dianemo.Message{Word: dianemo.Look, Partition: partition, Kind: news.Kind}), counts, except, news.Priority, news.Weight}})
+		[]any{partition, news.Kind, when, space.channel("") + ":", encode(message), counts, except, news.Priority, news.Weight}})
 	if err != nil {
 		return false, err
 	}

@@ -1,0 +1,200 @@
+package dianemo
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A declared schedule is one that this program's source says.
+type declaredSchedule struct {
+	name string
+	own  Rule // of a type of the program's own
+	*definition
+	sum string // of what is declared
+}
+
+// Schedule declares a schedule of this program: Run makes it, or changes the one of
+// this name. Call it before Run.
+//
+// To declare the same again changes nothing, so what an operator has changed, paused or
+// resumed since stays. A changed declaration replaces what is there. Where two versions
+// of a program declare different things, the newer one wins, which is the one that was
+// built later (Config.Built): the older one's declaration is passed over for as long
+// as a peer of the newer build, or a still newer one, is alive, and so after a rollback it
+// takes over within a minute of the last of these. What no program declares any more stays until
+// [Client.RemoveSchedule].
+//
+// The rule may be of a type of your own. Its next instants are then kept in the store,
+// where any leader can fire them, and added to by peers that declare it; while none is
+// up, the schedule ends with those that are known, at least 256. To tell such a rule
+// from another, the name of its type counts.
+//
+// Errors: a [FieldError].
+func (p *Peer) Schedule(s Schedule) error {
+	d, err := s.definition()
+	if err != nil {
+		return err
+	}
+	one := &declaredSchedule{name: s.Name, definition: d}
+	sum := sha256.Sum256([]byte(d.text()))
+	one.sum = hex.EncodeToString(sum[:8])
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ran {
+		return &FieldError{"Schedule", s.Name, "a call before Run"}
+	}
+	if slices.ContainsFunc(p.schedules, func(d *declaredSchedule) bool { return d.name == s.Name }) {
+		return &FieldError{"Schedule.Name", s.Name, "one schedule of this name for each peer"}
+	}
+	if strings.HasPrefix(d.Rule, ownRule) {
+		one.own = s.Rule
+		p.rules[s.Name] = s.Rule
+	}
+	p.schedules = append(p.schedules, one)
+	return nil
+}
+
+const (
+	// declareAgain is when a declaration that was passed over is made again.
+	declareAgain = time.Minute
+	// knownAhead is how many instants of a program's own rule are kept at least.
+	knownAhead = 256
+)
+
+// declares makes what this program declares, and keeps it so: until all is there, and
+// for rules of its own for as long as the peer runs.
+func (p *Peer) declares(ctx context.Context) {
+	left := p.schedules
+	for attempt := 1; len(left) > 0; attempt++ {
+		var again []*declaredSchedule
+		wait := declareAgain
+		peers, err := p.store.Peers(ctx)
+		for i, d := range left {
+			var in time.Duration
+			if err == nil {
+				in, err = p.declareSchedule(ctx, d, peers)
+			}
+			if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+				return
+			}
+			if err != nil {
+				again, wait = append(again, left[i:]...), backoff(attempt, 100*time.Millisecond, 10*time.Second)
+				break
+			}
+			if in > 0 {
+				again, wait = append(again, d), min(wait, in)
+			}
+		}
+		p.mended(0, err)
+		p.unscheduled.about(p.logger, err, "schedules could not be declared; trying again")
+		if err == nil {
+			attempt = 0
+		}
+		if left = again; len(left) > 0 && !pause(ctx, wait) {
+			return
+		}
+	}
+}
+
+// declareSchedule makes one, and says when it is to be looked at again; 0: never.
+func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule, peers []PeerInfo) (time.Duration, error) {
+	built := p.config.Built.UnixMilli()
+	again := time.Duration(0)
+	_, err := p.change(ctx, d.name, func(was *StoredSchedule, old *definition) (*definition, error) {
+		again = 0
+		next := *d.definition
+		next.Declared, next.Built = d.sum, built
+		if old != nil {
+			if newer := old.Declared != "" && old.Built > built; newer && old.Declared != d.sum {
+				if slices.ContainsFunc(peers, func(p PeerInfo) bool { return p.Built.UnixMilli() >= old.Built }) {
+					p.logger.Info("a newer build declares this schedule otherwise", "schedule", d.name, "built", time.UnixMilli(old.Built))
+					again = declareAgain
+					return nil, nil
+				}
+			}
+			if old.Declared == d.sum && was.State != Broken {
+				if next = *old; old.Built < built {
+					next.Built = built // so that this build's word counts, should another declare otherwise
+				}
+				if d.own == nil || old.Rule != d.Rule {
+					if old.Built >= built {
+						return nil, nil
+					}
+					return &next, nil
+				}
+			}
+		}
+		if d.own == nil {
+			return &next, nil
+		}
+		from := was.Cursor
+		if old == nil || was.State == Broken || !old.sameInstants(&next) {
+			from = time.Now()
+		}
+		var err error
+		if again, err = next.know(d.own, from, time.Now()); err != nil {
+			return nil, err
+		}
+		if old != nil && slices.Equal(next.Known, old.Known) && next.Built == old.Built && next.text() == old.text() {
+			return nil, nil
+		}
+		return &next, nil
+	})
+	return again, err
+}
+
+// know computes the next instants of a program's own rule, and says when more are to
+// be added: when half of them have passed, or soon, if all have.
+func (d *definition) know(own Rule, from, now time.Time) (time.Duration, error) {
+	var known []int64
+	ahead := 0
+	half := now
+	for ahead < knownAhead && len(known) < MaxInstants {
+		at, err := nextOf(own, from)
+		if err != nil {
+			return 0, err
+		}
+		if at.IsZero() || !d.end.IsZero() && at.After(d.end) {
+			break
+		}
+		known = append(known, at.UnixMilli())
+		if from = at; at.After(now) {
+			if ahead++; ahead <= knownAhead/2 {
+				half = at
+			}
+		}
+	}
+	if len(known) > 0 && len(d.Known) > 0 && ahead > knownAhead/2 && known[0] >= d.Known[0] && d.Known[len(d.Known)-1] > half.UnixMilli() {
+		// Enough of them are known.
+		last := time.UnixMilli(d.Known[len(d.Known)/2])
+		return max(last.Sub(now), time.Second), nil
+	}
+	d.Known, d.rule = known, listRule(known)
+	return min(max(half.Sub(now), 100*time.Millisecond), MaxSpan), nil
+}
+
+// buildTime is when this program was built: the time of its commit, or of its file.
+func buildTime() time.Time {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.time" {
+				if at, err := time.Parse(time.RFC3339, s.Value); err == nil {
+					return at
+				}
+			}
+		}
+	}
+	if path, err := os.Executable(); err == nil {
+		if file, err := os.Stat(path); err == nil {
+			return file.ModTime()
+		}
+	}
+	return time.UnixMilli(0)
+}

@@ -1,0 +1,279 @@
+package redisstore_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+// tick is the instant number n of the schedules of these tests, all in the past.
+func tick(n int) time.Time { return time.UnixMilli(1_700_000_000_000 + int64(n)*1000) }
+
+// schedule makes one whose cursor is at tick 0 and which is due at tick 1.
+func (f *fixture) schedule(name string) {
+	f.t.Helper()
+	_, err := f.set(dianemo.ScheduleWish{Name: name, What: dianemo.PutIt, Definition: []byte("definition"), Cursor: tick(0), Next: tick(1)})
+	require.NoError(f.t, err)
+}
+
+func (f *fixture) set(wish dianemo.ScheduleWish) (bool, error) {
+	return f.SetSchedule(f.t.Context(), f.Partition(wish.Name), f.call("operator"), wish)
+}
+
+func (f *fixture) occurrence(id string, l dianemo.Lane, n int) dianemo.Occurrence {
+	r := record(id, l)
+	r.RunAt = tick(n)
+	return dianemo.Occurrence{At: tick(n), Record: r}
+}
+
+// firing moves the cursor from tick n to the last of these.
+func (f *fixture) firing(name string, n int, overlap dianemo.Overlap, occurrences ...dianemo.Occurrence) dianemo.Firing {
+	to := tick(n)
+	if len(occurrences) > 0 {
+		to = occurrences[len(occurrences)-1].At
+	}
+	return dianemo.Firing{Name: name, Version: 1, Cursor: tick(n), To: to, Hold: tick(n), Next: to.Add(time.Second), Overlap: overlap, Occurrences: occurrences}
+}
+
+func (f *fixture) fire(firing dianemo.Firing) dianemo.Fired {
+	f.t.Helper()
+	return f.fires(firing).Fired[0]
+}
+
+func (f *fixture) fires(firings ...dianemo.Firing) dianemo.FireReply {
+	f.t.Helper()
+	reply, err := f.Fire(f.t.Context(), f.Partition(firings[0].Name), f.call("leader"), dianemo.Fire{Again: time.Hour, Firings: firings})
+	require.NoError(f.t, err)
+	require.Len(f.t, reply.Fired, len(firings))
+	return reply
+}
+
+func (f *fixture) stored1(name string) dianemo.StoredSchedule {
+	f.t.Helper()
+	read, err := f.Schedules(f.t.Context(), f.Partition(name), []string{name})
+	require.NoError(f.t, err)
+	require.Len(f.t, read.Schedules, 1)
+	return read.Schedules[0]
+}
+
+func TestAnOccurrenceIsFiredOnceAndNeverAgain(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		before, err := f.Schedules(t.Context(), f.Partition("s"), nil)
+		require.NoError(t, err)
+		require.Len(t, before.Schedules, 1)
+		require.Equal(t, tick(1), before.Head)
+
+		firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
+		reply := f.fires(firing)
+		require.Equal(t, dianemo.Fired{Done: true, States: []dianemo.State{dianemo.Scheduled}}, reply.Fired[0])
+		require.Equal(t, []dianemo.News{{Kind: "kind", Priority: 2}}, reply.News)
+		require.Equal(t, dianemo.Queued, f.state("s@1"))
+		after := f.stored1("s")
+		require.Equal(t, tick(1), after.Cursor)
+		require.Equal(t, "s@1", after.Last)
+		require.Equal(t, dianemo.Scheduled, after.LastState)
+		require.Equal(t, tick(2), after.Next)
+
+		// The job has gone, as by retention. The same decision, made by another.
+		for _, key := range []string{"spec", "meta"} {
+			require.NoError(t, f.rdb.Del(t.Context(), f.key("s", key)).Err())
+		}
+		require.False(t, f.fire(firing).Done)
+		require.Empty(t, f.state("s@1"))
+	})
+}
+
+func TestFiringsOfOneCallDoNotDisturbEachOther(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		var firings []dianemo.Firing
+		for _, name := range []string{"s@x", "s@y", "s@z"} { // in one partition
+			f.schedule(name)
+			firings = append(firings, f.firing(name, 0, dianemo.OverlapAllow, f.occurrence(name+"1", lane("kind"), 1)))
+		}
+		firings[1].Version = 7
+		firings[2].Occurrences = append(firings[2].Occurrences, f.occurrence("s@z2", lane("other"), 2))
+		firings[2].Unrecorded = dianemo.Unrecorded{Count: 3, First: tick(-3), Last: tick(-1)}
+		reply := f.fires(firings...)
+		require.True(t, reply.Fired[0].Done)
+		require.False(t, reply.Fired[1].Done)
+		require.Equal(t, []dianemo.State{dianemo.Scheduled, dianemo.Scheduled}, reply.Fired[2].States)
+		require.Empty(t, f.state("s@y1"))
+		require.Equal(t, dianemo.Queued, f.state("s@z2"))
+		require.Equal(t, dianemo.Unrecorded{Count: 3, First: tick(-3), Last: tick(-1)}, f.stored1("s@z").Unrecorded)
+		firings[2] = f.firing("s@z", 1, dianemo.OverlapAllow)
+		firings[2].Unrecorded = dianemo.Unrecorded{Count: 2, First: tick(5), Last: tick(6)}
+		require.True(t, f.fire(firings[2]).Done)
+		require.Equal(t, dianemo.Unrecorded{Count: 5, First: tick(-3), Last: tick(6)}, f.stored1("s@z").Unrecorded)
+	})
+}
+
+func TestAnOccurrenceThatOverlapsWaitsOrIsSkipped(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		l := lane("kind")
+		for _, overlap := range []dianemo.Overlap{dianemo.OverlapSkip, dianemo.OverlapWait} {
+			name := string(overlap)
+			f.schedule(name)
+			missed := f.occurrence(name+"@1", l, 1)
+			missed.Missed = true
+			firing := f.firing(name, 0, overlap, missed, f.occurrence(name+"@2", l, 2))
+			firing.Hold = tick(1)
+			require.Equal(t, []dianemo.State{dianemo.Missed, dianemo.Scheduled}, f.fire(firing).States)
+			next := f.firing(name, 2, overlap, f.occurrence(name+"@3", l, 3))
+			fired := f.fire(next)
+			require.Equal(t, name+"@2", fired.Running)
+			require.True(t, fired.Done)
+			s := f.stored1(name)
+			if overlap == dianemo.OverlapSkip {
+				require.Equal(t, []dianemo.State{dianemo.Skipped}, fired.States)
+				require.Equal(t, dianemo.Skipped, f.state(name+"@3"))
+				require.Equal(t, tick(3), s.Cursor)
+				require.Equal(t, name+"@2", s.Last)
+				continue
+			}
+			require.True(t, fired.Waits)
+			require.Empty(t, f.state(name+"@3"))
+			require.Equal(t, tick(2), s.Cursor)
+			require.False(t, s.Seen.IsZero())
+			require.WithinDuration(t, s.Seen.Add(time.Hour), s.Next, time.Second)
+			// The job that it waits for ends, cancelled here.
+			require.NoError(t, f.cancel(name+"@2").Err)
+			require.Equal(t, []dianemo.State{dianemo.Scheduled}, f.fire(next).States)
+			require.True(t, f.stored1(name).Seen.IsZero())
+		}
+	})
+}
+
+func TestAnExtraOccurrenceLeavesTheCursor(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		extra := f.firing("s", 0, dianemo.OverlapSkip, f.occurrence("s@extra", lane("kind"), 1))
+		extra.Extra, extra.Cursor = true, time.Time{}
+		require.True(t, f.fire(extra).Done)
+		s := f.stored1("s")
+		require.Equal(t, tick(0), s.Cursor)
+		require.Equal(t, tick(1), s.Next)
+		require.Equal(t, "s@extra", s.Last)
+		extra.Occurrences[0].ID = "s@more"
+		fired := f.fire(extra)
+		require.True(t, fired.Waits)
+		require.Equal(t, "s@extra", fired.Running)
+		require.Empty(t, f.state("s@more"))
+	})
+}
+
+// Whoever comes first: a firing after the pause does nothing, and the other way
+// around both count.
+func TestPausingAndFiringAtTheSameMoment(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
+		_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.PauseIt, Version: dianemo.AnyVersion})
+		require.NoError(t, err)
+		require.False(t, f.fire(firing).Done)
+		require.Empty(t, f.state("s@1"))
+		s := f.stored1("s")
+		require.Equal(t, dianemo.Paused, s.State)
+		require.True(t, s.Next.IsZero())
+		_, err = f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.ResumeIt, Version: 1, Cursor: tick(4), Next: tick(5)})
+		require.NoError(t, err)
+		require.False(t, f.fire(firing).Done, "the cursor has gone on")
+		s = f.stored1("s")
+		require.Equal(t, tick(4), s.Cursor)
+		require.Equal(t, tick(5), s.Next)
+	})
+}
+
+func TestAChangeDoesNotPassOverWhatIsDue(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		change := dianemo.ScheduleWish{Name: "s", What: dianemo.PutIt, Version: 1, Definition: []byte("new"), Cursor: time.Now(), Next: time.Now().Add(time.Hour)}
+		_, err := f.set(change)
+		require.ErrorIs(t, err, dianemo.ErrMoved)
+		require.Equal(t, "definition", string(f.stored1("s").Definition))
+		firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
+		firing.Next = time.Now().Add(time.Hour)
+		require.True(t, f.fire(firing).Done)
+		_, err = f.set(change)
+		require.NoError(t, err)
+		s := f.stored1("s")
+		require.EqualValues(t, 2, s.Version)
+		require.Equal(t, "new", string(s.Definition))
+		_, err = f.set(change)
+		require.ErrorIs(t, err, dianemo.ErrMoved, "it was decided by another version")
+	})
+}
+
+func TestFirstIsToldWhenAScheduleIsDueBeforeAllOthers(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		now := time.Now().Truncate(time.Second)
+		later, sooner := now.Add(2*time.Hour), now.Add(time.Hour)
+		put := func(name string, next time.Time) bool {
+			first, err := f.set(dianemo.ScheduleWish{Name: name, What: dianemo.PutIt, Cursor: tick(0), Next: next})
+			require.NoError(t, err)
+			return first
+		}
+		require.True(t, put("s@a", later))
+		require.True(t, put("s@b", sooner))
+		require.False(t, put("s@c", later))
+		surveys, err := f.Survey(t.Context(), nil)
+		require.NoError(t, err)
+		require.Equal(t, sooner.UnixMilli(), surveys[f.Partition("s")].Fires.UnixMilli())
+		moved := f.firing("s@c", 0, dianemo.OverlapAllow)
+		moved.Next = time.Now().Add(time.Minute)
+		require.True(t, f.fires(moved).First)
+		names, err := f.ScheduleNames(t.Context(), "s@a", 5)
+		require.NoError(t, err)
+		require.Equal(t, []string{"s@b", "s@c"}, names)
+		for _, want := range []error{nil, dianemo.ErrNoSchedule} {
+			_, err := f.set(dianemo.ScheduleWish{Name: "s@c", What: dianemo.RemoveIt, Version: dianemo.AnyVersion})
+			require.ErrorIs(t, err, want)
+		}
+	})
+}
+
+func TestADeposedLeaderFiresNothing(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		_, err := f.Survey(t.Context(), &dianemo.Chore{Term: 9, BeatEvery: time.Second, SilentAfter: time.Second})
+		require.NoError(t, err)
+		fire := dianemo.Fire{Term: 8, Again: time.Second, Firings: []dianemo.Firing{f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))}}
+		_, err = f.Fire(t.Context(), f.Partition("s"), f.call("leader"), fire)
+		require.ErrorIs(t, err, dianemo.ErrDeposed)
+		require.Empty(t, f.state("s@1"))
+		fire.Term = 9
+		_, err = f.Fire(t.Context(), f.Partition("s"), f.call("leader"), fire)
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Queued, f.state("s@1"))
+	})
+}
+
+func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		cursor := f.rdb.HGet(t.Context(), f.key("s", "cursors"), "s").Val()
+		require.Equal(t, "1|1|on|1700000000000|||0|||", cursor)
+		for _, bad := range []string{"", "1", "x", "1|1|off|1700000000000|||0|||", strings.Replace(cursor, "17", "-1", 1), "0" + cursor, "2|new"} {
+			require.NoError(t, f.rdb.HSet(t.Context(), f.key("s", "cursors"), "s", bad).Err())
+			require.False(t, f.fire(f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))).Done, "%q", bad)
+			if bad != "" {
+				require.Error(t, f.stored1("s").Err, "%q", bad)
+			}
+			_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.BreakIt, Version: dianemo.AnyVersion, Reason: "it | is so"})
+			if bad == "2|new" {
+				require.ErrorIs(t, err, dianemo.ErrMoved)
+				continue
+			}
+			require.NoError(t, err, "%q", bad)
+			s := f.stored1("s")
+			require.NoError(t, s.Err)
+			require.Equal(t, dianemo.Broken, s.State)
+			require.Equal(t, "it | is so", s.Reason)
+			require.True(t, s.Next.IsZero())
+		}
+	})
+}

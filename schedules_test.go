@@ -1,0 +1,178 @@
+package dianemo_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+// every is a rule with that interval.
+func every(t *testing.T, d time.Duration) dianemo.Rule {
+	t.Helper()
+	rule, err := dianemo.Interval(d)
+	require.NoError(t, err)
+	return rule
+}
+
+func put(t *testing.T, c *dianemo.Client, s dianemo.Schedule) {
+	t.Helper()
+	require.NoError(t, c.PutSchedule(t.Context(), s))
+}
+
+// sees is a handler that passes on what it gets.
+func sees(into chan<- dianemo.Job[Args]) func(context.Context, *dianemo.Job[Args]) error {
+	return func(_ context.Context, job *dianemo.Job[Args]) error {
+		into <- *job
+		return nil
+	}
+}
+
+func TestAScheduleFiresAtEachInstantOfItsRule(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		ran := make(chan dianemo.Job[Args], 100)
+		var kind dianemo.Kind[Args]
+		fired := make(chan dianemo.FireInfo, 100)
+		start(t, store, dianemo.Config{Hooks: &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { fired <- i }}}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{}, sees(ran))
+		})
+		c := client(t, store)
+		put(t, c, dianemo.Schedule{Name: "tick", Rule: every(t, time.Second), Job: kind.New(Args{7})})
+		first := receive(t, ran)
+		require.Equal(t, Args{7}, first.Args)
+		require.Equal(t, "tick", first.Schedule)
+		require.Equal(t, first.Due.UnixMilli(), first.ScheduledFor.UnixMilli())
+		require.Zero(t, first.ScheduledFor.Nanosecond())
+		require.Equal(t, dianemo.OccurrenceID("tick", first.ScheduledFor), first.ID)
+		second := receive(t, ran)
+		require.Equal(t, first.ScheduledFor.Add(time.Second), second.ScheduledFor)
+		info := get(t, c, first.ID)
+		require.Equal(t, "tick", info.Schedule)
+		require.Equal(t, first.ScheduledFor, info.ScheduledFor)
+		event := receive(t, fired)
+		require.Equal(t, first.ID, event.ID)
+		require.Equal(t, dianemo.Scheduled, event.State)
+	})
+}
+
+func TestASchedulesLifeFromAnyProcess(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c, other := client(t, store), client(t, store)
+		ctx := t.Context()
+		kind := dianemo.NewKind[Args]("kind", dianemo.Policy{Weight: 3, Grace: time.Hour})
+		s := dianemo.Schedule{Name: "hourly", Rule: every(t, time.Hour), Job: kind.NewWith(Args{1}, dianemo.Options{Retries: 5, Headers: map[string]string{"a": "b"}}),
+			Jitter: time.Minute, Missed: dianemo.MissedAll, MissedMax: 7, Overlap: dianemo.OverlapSkip}
+		put(t, c, s)
+		info, err := other.GetSchedule(ctx, "hourly")
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Active, info.State)
+		require.Equal(t, "kind", info.Kind)
+		require.Equal(t, dianemo.OverlapSkip, info.Overlap)
+		require.Equal(t, 7, info.MissedMax)
+		require.Equal(t, time.Minute, info.Jitter)
+		require.Zero(t, info.Handlers)
+		require.False(t, info.Declared)
+		require.WithinDuration(t, time.Now().Truncate(time.Hour).Add(time.Hour), info.Next, time.Minute+time.Second)
+		require.Equal(t, []time.Time{info.Next}, info.Preview(1))
+
+		require.NoError(t, other.PauseSchedule(ctx, "hourly"))
+		info, err = c.GetSchedule(ctx, "hourly")
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Paused, info.State)
+		require.Zero(t, info.Next)
+		put(t, c, info.Schedule)
+		info, err = c.GetSchedule(ctx, "hourly")
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Paused, info.State)
+		id, err := other.TriggerSchedule(ctx, "hourly")
+		require.NoError(t, err)
+		job := get(t, c, id)
+		require.Equal(t, "hourly", job.Schedule)
+		require.Equal(t, time.Hour, job.Grace)
+		require.Equal(t, map[string]string{"a": "b"}, job.Headers)
+		_, err = c.TriggerSchedule(ctx, "hourly")
+		var busy *dianemo.OverlapError
+		require.ErrorAs(t, err, &busy)
+		require.Equal(t, id, busy.ID)
+		require.NoError(t, c.ResumeSchedule(ctx, "hourly"))
+		require.NoError(t, c.ResumeSchedule(ctx, "hourly"))
+
+		put(t, c, dianemo.Schedule{Name: "another", Rule: every(t, time.Hour), Job: kind.New(Args{})})
+		list, err := c.ListSchedules(ctx, "", 10)
+		require.NoError(t, err)
+		require.Len(t, list, 2)
+		require.Equal(t, "another", list[0].Name)
+		list, err = c.ListSchedules(ctx, "another", 10)
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		require.Equal(t, dianemo.Active, list[0].State)
+
+		require.NoError(t, other.RemoveSchedule(ctx, "hourly"))
+		for _, err := range []error{other.RemoveSchedule(ctx, "hourly"), other.PauseSchedule(ctx, "hourly"), other.ResumeSchedule(ctx, "hourly")} {
+			require.ErrorIs(t, err, dianemo.ErrNoSchedule)
+		}
+		_, err = c.GetSchedule(ctx, "hourly")
+		require.ErrorIs(t, err, dianemo.ErrNoSchedule)
+		_, err = c.TriggerSchedule(ctx, "hourly")
+		require.ErrorIs(t, err, dianemo.ErrNoSchedule)
+		require.Equal(t, dianemo.Queued, get(t, c, id).State)
+	})
+}
+
+func TestABadScheduleIsRefusedByField(t *testing.T) {
+	c := client(t, embeddedStore(t, 1))
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	good := func() dianemo.Schedule {
+		return dianemo.Schedule{Name: "name", Rule: every(t, time.Hour), Job: kind.New(Args{})}
+	}
+	noon := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	once, err := dianemo.At(noon)
+	require.NoError(t, err)
+	for field, spoil := range map[string]func(s *dianemo.Schedule){
+		"Schedule.Name":               func(s *dianemo.Schedule) { s.Name = "a@b" },
+		"Schedule.Rule":               func(s *dianemo.Schedule) { s.Rule = nil },
+		"Schedule.Job":                func(s *dianemo.Schedule) { s.Job = dianemo.Request{} },
+		"kind":                        func(s *dianemo.Schedule) { s.Job = dianemo.NewKind[Args]("a b", dianemo.Policy{}).New(Args{}) },
+		"Options.Weight":              func(s *dianemo.Schedule) { s.Job = kind.NewWith(Args{}, dianemo.Options{Weight: -1}) },
+		"Schedule.Job: Options.ID":    func(s *dianemo.Schedule) { s.Job = kind.NewWith(Args{}, dianemo.Options{ID: "x"}) },
+		"Schedule.Job: Options.RunAt": func(s *dianemo.Schedule) { s.Job = kind.NewWith(Args{}, dianemo.Options{RunAt: noon}) },
+		"Schedule.Job: Options.Delay": func(s *dianemo.Schedule) { s.Job = kind.NewWith(Args{}, dianemo.Options{Delay: 1}) },
+		"Schedule.Job: Options.Unique": func(s *dianemo.Schedule) {
+			s.Job = kind.NewWith(Args{}, dianemo.Options{Unique: dianemo.Unique{Key: "x"}})
+		},
+		"Schedule.Start":                   func(s *dianemo.Schedule) { s.Start = time.Date(1800, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"Schedule.End":                     func(s *dianemo.Schedule) { s.Start, s.End = noon, noon.Add(-time.Second) },
+		"Schedule.Jitter":                  func(s *dianemo.Schedule) { s.Jitter = -1 },
+		"Schedule.Missed":                  func(s *dianemo.Schedule) { s.Missed = "never" },
+		"Schedule.MissedMax":               func(s *dianemo.Schedule) { s.MissedMax = 3 },
+		"Schedule.Overlap":                 func(s *dianemo.Schedule) { s.Overlap = "cancel" },
+		"Schedule.Rule: none from Start":   func(s *dianemo.Schedule) { s.Rule, s.Start = once, noon.Add(1) },
+		"rule":                             func(s *dianemo.Schedule) { s.Rule = ownRule{time.Hour} },
+		"Next of rule dianemo_test.panics": func(s *dianemo.Schedule) { s.Rule = panics{} },
+	} {
+		s := good()
+		spoil(&s)
+		err := c.PutSchedule(t.Context(), s)
+		var wrong *dianemo.FieldError
+		require.ErrorAs(t, err, &wrong, field)
+		require.Contains(t, field, wrong.Field)
+	}
+	list, err := c.ListSchedules(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Empty(t, list)
+	_, err = c.ListSchedules(t.Context(), "", 0)
+	require.ErrorIs(t, err, dianemo.ErrInvalid)
+}
+
+// ownRule counts from its argument, so it can't be computed from anywhere else.
+type ownRule struct{ d time.Duration }
+
+func (r ownRule) Next(after time.Time) time.Time { return after.Add(r.d) }
+
+type panics struct{}
+
+func (panics) Next(time.Time) time.Time { panic(errors.New("boom")) }
