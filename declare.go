@@ -107,7 +107,7 @@ func (p *Peer) declares(ctx context.Context) {
 func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule, peers []PeerInfo) (time.Duration, error) {
 	built := p.config.Built.UnixMilli()
 	again := time.Duration(0)
-	_, err := p.change(ctx, d.name, func(was *StoredSchedule, old *definition) (*definition, error) {
+	_, err := p.change(ctx, d.name, func(was *StoredSchedule, old *definition, now time.Time) (*definition, error) {
 		again = 0
 		next := *d.definition
 		next.Declared, next.Built = d.sum, built
@@ -136,10 +136,10 @@ func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule, peers [
 		}
 		from := was.Cursor
 		if old == nil || was.State == Broken || !old.sameInstants(&next) {
-			from = time.Now()
+			from = now
 		}
 		var err error
-		if again, err = next.know(d.own, from, time.Now()); err != nil {
+		if again, err = next.know(d.own, from, now); err != nil {
 			return nil, err
 		}
 		if old != nil && slices.Equal(next.Known, old.Known) && next.Built == old.Built && next.text() == old.text() {
@@ -151,33 +151,35 @@ func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule, peers [
 }
 
 // know computes the next instants of a program's own rule, and says when more are to
-// be added: when half of them have passed, or soon, if all have.
+// be added: when half of them have passed, or soon, if all have; 0 if there are no
+// more.
 func (d *definition) know(own Rule, from, now time.Time) (time.Duration, error) {
-	var known []int64
-	ahead := 0
-	half := now
-	for ahead < knownAhead && len(known) < MaxInstants {
-		at, err := nextOf(own, from)
+	had := d.Known
+	d.rule, d.Known = own, nil
+	ahead, half, end := 0, now, false
+	for ahead < knownAhead && len(d.Known) < MaxInstants {
+		at, err := d.next(from)
 		if err != nil {
 			return 0, err
 		}
-		if at.IsZero() || !d.end.IsZero() && at.After(d.end) {
+		if end = at.IsZero(); end {
 			break
 		}
-		known = append(known, at.UnixMilli())
-		if from = at; at.After(now) {
+		d.Known, from = append(d.Known, at.UnixMilli()), at
+		if at.After(now) {
 			if ahead++; ahead <= knownAhead/2 {
 				half = at
 			}
 		}
 	}
-	if len(known) > 0 && len(d.Known) > 0 && ahead > knownAhead/2 && known[0] >= d.Known[0] && d.Known[len(d.Known)-1] > half.UnixMilli() {
-		// Enough of them are known.
-		last := time.UnixMilli(d.Known[len(d.Known)/2])
-		return max(last.Sub(now), time.Second), nil
+	if n := len(d.Known); n > 0 && len(had) > 0 && d.Known[0] >= had[0] && (had[len(had)-1] > half.UnixMilli() && ahead > 0 || end && had[len(had)-1] == d.Known[n-1]) {
+		d.Known = had // which has enough of them
 	}
-	d.Known, d.rule = known, listRule(known)
-	return min(max(half.Sub(now), 100*time.Millisecond), MaxSpan), nil
+	d.rule = listRule(d.Known)
+	if end {
+		return 0, nil
+	}
+	return max(half.Sub(now), 100*time.Millisecond), nil
 }
 
 // buildTime is when this program was built: the time of its commit, or of its file.

@@ -161,6 +161,7 @@ type Peer struct {
 	declared    atomic.Bool              // what its kinds keep
 	undeclared  complaint
 	unscheduled complaint     // about schedules that can't be declared
+	unchecked   complaint     // about schedules that can't be checked
 	fireSoon    chan struct{} // has room for one: the schedules are to be looked at
 	soon        chan struct{} // has room for one: a round is to be made now
 	bid         chan struct{} // has room for one: the lease may be free

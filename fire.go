@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -63,7 +64,21 @@ func (k *clock) stop() {
 func (p *Peer) fires(ctx context.Context) {
 	var under sync.WaitGroup
 	defer under.Wait()
+	var checked atomic.Int64 // the term in which all schedules were looked at last
+	var at time.Time
 	for {
+		if term := p.leading(); term != 0 && (term != checked.Load() || time.Since(at) > checkEvery) {
+			at = time.Now()
+			checked.Store(term)
+			under.Go(func() {
+				err := p.checkSchedules(ctx, term)
+				p.mended(0, err)
+				p.unchecked.about(p.logger, err, "the schedules could not all be checked; the next round tries again")
+				if err != nil {
+					checked.Store(0)
+				}
+			})
+		}
 		var next time.Time
 		for _, part := range p.partitions {
 			if p.leading() == 0 {
@@ -196,6 +211,32 @@ func (c *Client) fire(ctx context.Context, partition int, term int64, read Sched
 
 // duePerFire is how many schedules one call fires.
 const duePerFire = 100
+
+// checkEvery is how often the leader looks at all schedules, besides at the start of
+// its term.
+const checkEvery = time.Hour
+
+// checkSchedules puts those right that have lost when they are due, and sets those
+// aside that can't be read.
+func (p *Peer) checkSchedules(ctx context.Context, term int64) error {
+	for after, last := "", false; !last && p.leading() == term; {
+		names, err := p.store.ScheduleNames(ctx, after, MaxList)
+		if err != nil {
+			return err
+		}
+		if last = len(names) < MaxList; !last {
+			after = names[MaxList-1]
+		}
+		err = p.eachSchedules(ctx, names, func(partition int, read SchedulesReply) error {
+			_, err := p.fire(ctx, partition, term, read)
+			return err
+		})
+		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrDeposed) {
+			return err
+		}
+	}
+	return nil
+}
 
 // sendFirings makes one call and tells of what it has done.
 func (c *Client) sendFirings(ctx context.Context, partition int, fire Fire, now time.Time) (done bool, err error) {

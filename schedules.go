@@ -63,7 +63,7 @@ func (c *Client) PutSchedule(ctx context.Context, s Schedule) error {
 		_, err := RuleText(s.Rule)
 		return err
 	}
-	_, err = c.change(ctx, s.Name, func(was *StoredSchedule, old *definition) (*definition, error) {
+	_, err = c.change(ctx, s.Name, func(was *StoredSchedule, old *definition, _ time.Time) (*definition, error) {
 		d := *d
 		if old != nil {
 			d.Declared, d.Built = old.Declared, old.Built
@@ -78,7 +78,7 @@ func (c *Client) PutSchedule(ctx context.Context, s Schedule) error {
 
 // change puts what decide returns in the place of a schedule; old is nil if there is
 // none, or none that can be read. It reports whether there was anything to change.
-func (c *Client) change(ctx context.Context, name string, decide func(was *StoredSchedule, old *definition) (*definition, error)) (bool, error) {
+func (c *Client) change(ctx context.Context, name string, decide func(was *StoredSchedule, old *definition, now time.Time) (*definition, error)) (bool, error) {
 	ctx, done, err := c.enter(ctx)
 	if err != nil {
 		return false, err
@@ -97,7 +97,7 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 				return false, fmt.Errorf("schedule %q: %w", name, err)
 			}
 		}
-		d, err := decide(was, old)
+		d, err := decide(was, old, now)
 		if err != nil || d == nil {
 			return false, err
 		}
@@ -305,10 +305,15 @@ func (c *Client) schedules(ctx context.Context, list func(context.Context) ([]st
 	if err != nil {
 		return nil, err
 	}
-	stored, err := c.readSchedules(ctx, names)
+	var stored []StoredSchedule
+	err = c.eachSchedules(ctx, names, func(_ int, read SchedulesReply) error {
+		stored = append(stored, read.Schedules...)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(stored, func(a, b StoredSchedule) int { return strings.Compare(a.Name, b.Name) })
 	infos := make([]ScheduleInfo, len(stored))
 	for i := range stored {
 		infos[i] = stored[i].info()
@@ -321,29 +326,29 @@ func (c *Client) schedules(ctx context.Context, list func(context.Context) ([]st
 	return infos, nil
 }
 
-// readSchedules reads schedules of all partitions, in the order of their names.
-func (c *Client) readSchedules(ctx context.Context, names []string) ([]StoredSchedule, error) {
+// eachSchedules reads schedules of all partitions.
+func (c *Client) eachSchedules(ctx context.Context, names []string, do func(partition int, read SchedulesReply) error) error {
 	places := map[int][]string{}
 	for _, name := range names {
 		p := c.store.Partition(name)
 		places[p] = append(places[p], name)
 	}
-	var stored []StoredSchedule
 	for partition, left := range places {
 		for len(left) > 0 {
 			read, err := c.store.Schedules(ctx, partition, left)
-			if err != nil {
-				return nil, err
+			if err == nil && read.Asked == 0 {
+				err = fmt.Errorf("dianemo: %d schedules of partition %d were not read", len(left), partition)
 			}
-			stored = append(stored, read.Schedules...)
-			if read.Asked == 0 {
-				return nil, fmt.Errorf("dianemo: %d schedules of partition %d were not read", len(left), partition)
+			if err == nil {
+				err = do(partition, read)
+			}
+			if err != nil {
+				return err
 			}
 			left = left[read.Asked:]
 		}
 	}
-	slices.SortFunc(stored, func(a, b StoredSchedule) int { return strings.Compare(a.Name, b.Name) })
-	return stored, nil
+	return nil
 }
 
 // info is the reader's view.

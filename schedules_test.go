@@ -3,6 +3,7 @@ package dianemo_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -176,3 +177,223 @@ func (r ownRule) Next(after time.Time) time.Time { return after.Add(r.d) }
 type panics struct{}
 
 func (panics) Next(time.Time) time.Time { panic(errors.New("boom")) }
+
+func TestAnOccurrenceThatOverlapsIsSkippedAndRecorded(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		goOn := make(chan struct{})
+		fired := make(chan dianemo.FireInfo, 100)
+		var kind dianemo.Kind[Args]
+		start(t, store, dianemo.Config{Hooks: &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { fired <- i }}}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{}, func(context.Context, *dianemo.Job[Args]) error { <-goOn; return nil })
+		})
+		defer close(goOn)
+		c := client(t, store)
+		put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Second), Job: kind.New(Args{}), Overlap: dianemo.OverlapSkip})
+		require.Equal(t, dianemo.Scheduled, receive(t, fired).State)
+		skipped := receive(t, fired)
+		require.Equal(t, dianemo.Skipped, skipped.State)
+		job := get(t, c, skipped.ID)
+		require.Equal(t, dianemo.Skipped, job.State)
+		require.Equal(t, "overlap", job.Reason)
+		require.NoError(t, c.Requeue(t.Context(), skipped.ID))
+	})
+}
+
+func TestABackfillMakesWhatIsNotThereYet(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		ctx := t.Context()
+		kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+		put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Minute), Job: kind.New(Args{3}), Overlap: dianemo.OverlapWait})
+		from := time.Now().Add(-48 * time.Hour).Truncate(time.Hour)
+		before, err := c.GetSchedule(ctx, "s")
+		require.NoError(t, err)
+		done, err := c.Backfill(ctx, "s", dianemo.Backfill{From: from, To: from.Add(10 * time.Minute), Max: 4, Every: time.Hour, Priority: 5})
+		require.NoError(t, err)
+		require.Len(t, done.IDs, 4)
+		require.True(t, done.Next.Equal(from.Add(4*time.Minute)))
+		job := get(t, c, dianemo.OccurrenceID("s", from.Add(2*time.Minute)))
+		require.Equal(t, 5, job.Priority)
+		require.Equal(t, dianemo.Scheduled, job.State)
+		require.WithinDuration(t, time.Now().Add(2*time.Hour), job.Due, time.Minute)
+		require.True(t, job.ScheduledFor.Equal(from.Add(2*time.Minute)))
+
+		done, err = c.Backfill(ctx, "s", dianemo.Backfill{From: from, To: from.Add(10 * time.Minute), Max: 1000})
+		require.NoError(t, err)
+		require.Len(t, done.IDs, 6)
+		require.Equal(t, 4, done.Existing)
+		require.Zero(t, done.Next)
+		done, err = c.Backfill(ctx, "s", dianemo.Backfill{From: from, To: from.Add(20 * time.Hour), Max: 1190})
+		require.NoError(t, err)
+		require.Len(t, done.IDs, 1190)
+		require.Equal(t, 10, done.Existing)
+		require.Zero(t, done.Next)
+		after, err := c.GetSchedule(ctx, "s")
+		require.NoError(t, err)
+		require.Equal(t, before.Decided, after.Decided)
+		require.Empty(t, after.Last)
+
+		finish, err := dianemo.AfterFinish(time.Hour)
+		require.NoError(t, err)
+		put(t, c, dianemo.Schedule{Name: "f", Rule: finish, Job: kind.New(Args{})})
+		good := dianemo.Backfill{From: from, To: from.Add(time.Hour), Max: 1}
+		for field, spoil := range map[string]func(b *dianemo.Backfill){
+			"Backfill.Max":      func(b *dianemo.Backfill) { b.Max = 0 },
+			"Backfill.Max ":     func(b *dianemo.Backfill) { b.Max = dianemo.MaxBackfill + 1 },
+			"Backfill.From":     func(b *dianemo.Backfill) { b.From = time.Time{} },
+			"Backfill.To":       func(b *dianemo.Backfill) { b.To = time.Time{} },
+			"Backfill.To ":      func(b *dianemo.Backfill) { b.To = b.From },
+			"Backfill.To  ":     func(b *dianemo.Backfill) { b.To = time.Now().Add(time.Hour) },
+			"Backfill.Every":    func(b *dianemo.Backfill) { b.Every = -1 },
+			"Backfill.Priority": func(b *dianemo.Backfill) { b.Priority = 10 },
+		} {
+			b := good
+			spoil(&b)
+			_, err := c.Backfill(ctx, "s", b)
+			var wrong *dianemo.FieldError
+			require.ErrorAs(t, err, &wrong, field)
+			require.Contains(t, field, wrong.Field)
+		}
+		_, err = c.Backfill(ctx, "f", good)
+		require.ErrorIs(t, err, dianemo.ErrInvalid)
+		_, err = c.Backfill(ctx, "none", good)
+		require.ErrorIs(t, err, dianemo.ErrNoSchedule)
+	})
+}
+
+// spoil writes over one field of one of a schedule's keys.
+func spoil(t *testing.T, name, key, value string) {
+	t.Helper()
+	require.NoError(t, server.Client(t).HSet(t.Context(), "{test-"+strconv.FormatInt(namespaces.Load(), 10)+":0}:"+key, name, value).Err())
+}
+
+func TestACorruptScheduleIsSetAsideAndTheOthersGoOn(t *testing.T) {
+	store := redisStore(t, server.Client(t), 1)
+	c := client(t, store)
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	for _, name := range []string{"definition", "cursor", "rule", "good"} {
+		put(t, c, dianemo.Schedule{Name: name, Rule: every(t, time.Second), Job: kind.New(Args{})})
+	}
+	spoil(t, "definition", "schedules", "{")
+	spoil(t, "cursor", "cursors", "nonsense")
+	spoil(t, "rule", "schedules", `{"v":1,"rule":"cron UTC 0 0 30 2 *","job":"`+"MWsEa2luZHABBGEAAA=="+`"}`)
+	ran := make(chan dianemo.Job[Args], 100)
+	start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { handle(t, p, "kind", dianemo.Policy{}, sees(ran)) })
+	require.Equal(t, "good", receive(t, ran).Schedule)
+	require.Equal(t, "good", receive(t, ran).Schedule)
+	list, err := c.ListSchedules(t.Context(), "", 10)
+	require.NoError(t, err)
+	for _, info := range list {
+		if info.Name == "good" {
+			require.Equal(t, dianemo.Active, info.State)
+			continue
+		}
+		require.Equal(t, dianemo.Broken, info.State, info.Name)
+		require.NotEmpty(t, info.Reason)
+		_, err := c.TriggerSchedule(t.Context(), info.Name)
+		var broken *dianemo.ScheduleError
+		require.ErrorAs(t, err, &broken)
+		require.ErrorIs(t, c.ResumeSchedule(t.Context(), info.Name), dianemo.ErrState)
+		put(t, c, dianemo.Schedule{Name: info.Name, Rule: every(t, time.Second), Job: kind.New(Args{})})
+	}
+	seen := map[string]bool{}
+	for len(seen) < 4 {
+		seen[receive(t, ran).Schedule] = true
+	}
+}
+
+func TestASchedulesLostPlaceInTheIndexIsFoundByTheNextLeader(t *testing.T) {
+	store := redisStore(t, server.Client(t), 1)
+	c := client(t, store)
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Second), Job: kind.New(Args{})})
+	key := "{test-" + strconv.FormatInt(namespaces.Load(), 10) + ":0}:fires"
+	require.NoError(t, server.Client(t).Set(t.Context(), key, "of another type", 0).Err())
+	ran := make(chan dianemo.Job[Args], 100)
+	start(t, store, quick, func(p *dianemo.Peer) { handle(t, p, "kind", dianemo.Policy{}, sees(ran)) })
+	receive(t, ran)
+}
+
+func TestTheNewerDeclarationWins(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+		one, two := time.Unix(1e9, 0), time.Unix(2e9, 0)
+		run := func(built time.Time, n int) *running {
+			return start(t, store, dianemo.Config{Built: built, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond}, func(p *dianemo.Peer) {
+				require.NoError(t, p.Schedule(dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: kind.New(Args{n})}))
+			})
+		}
+		says := func(n int) {
+			t.Helper()
+			require.Eventually(t, func() bool {
+				job, err := c.TriggerSchedule(t.Context(), "s")
+				if err != nil {
+					return false
+				}
+				var args Args
+				require.NoError(t, get(t, c, job).DecodeArgs(&args))
+				return args.N == n
+			}, 20*time.Second, 10*time.Millisecond)
+		}
+		old := run(one, 1)
+		says(1)
+		new := run(two, 2)
+		says(2)
+		info, err := c.GetSchedule(t.Context(), "s")
+		require.NoError(t, err)
+		require.True(t, info.Declared)
+
+		// The old one again, in the middle of the roll-out; then one that adds its own, so
+		// that we know that the other was passed over.
+		again := start(t, store, dianemo.Config{Built: one, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond}, func(p *dianemo.Peer) {
+			require.NoError(t, p.Schedule(dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: kind.New(Args{1})}))
+			require.NoError(t, p.Schedule(dianemo.Schedule{Name: "z", Rule: every(t, time.Hour), Job: kind.New(Args{1})}))
+		})
+		require.Eventually(t, func() bool { _, err := c.GetSchedule(t.Context(), "z"); return err == nil }, 20*time.Second, 10*time.Millisecond)
+		says(2)
+
+		// An operator's change outlives a restart of the program that declares it.
+		put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: kind.New(Args{3})})
+		require.NoError(t, new.stop())
+		new = run(two, 2)
+		says(3)
+
+		// Rolled back: nobody of the newer build is left.
+		require.NoError(t, new.stop())
+		require.NoError(t, old.stop())
+		require.NoError(t, again.stop())
+		run(one, 1)
+		says(1)
+	})
+}
+
+func TestARuleOfOnesOwnIsFiredByAnyLeader(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		ran := make(chan dianemo.Job[Args], 100)
+		handler := func(p *dianemo.Peer) { handle(t, p, "kind", dianemo.Policy{}, sees(ran)) }
+		leads := make(chan dianemo.LeadInfo, 10)
+		start(t, store, dianemo.Config{Hooks: &dianemo.Hooks{Lead: func(i dianemo.LeadInfo) { leads <- i }}}, handler)
+		require.True(t, receive(t, leads).Leading)
+		s := dianemo.Schedule{Name: "s", Rule: ownRule{time.Second}, Job: dianemo.NewKind[Args]("kind", dianemo.Policy{}).New(Args{})}
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, p.Schedule(s)) })
+		first := receive(t, ran)
+		require.Equal(t, first.ScheduledFor.Add(time.Second), receive(t, ran).ScheduledFor)
+		info, err := client(t, store).GetSchedule(t.Context(), "s")
+		require.NoError(t, err)
+		require.Len(t, info.Preview(10), 10)
+	})
+}
+
+func TestSchedulesAreDeclaredOnceAndBeforeRun(t *testing.T) {
+	s := dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: dianemo.NewKind[Args]("kind", dianemo.Policy{}).New(Args{})}
+	var twice error
+	peer := start(t, embeddedStore(t, 1), dianemo.Config{}, func(p *dianemo.Peer) {
+		require.NoError(t, p.Schedule(s))
+		twice = p.Schedule(s)
+	})
+	require.ErrorIs(t, twice, dianemo.ErrInvalid)
+	require.NoError(t, peer.stop())
+	s.Name = "other"
+	require.ErrorIs(t, peer.Schedule(s), dianemo.ErrInvalid)
+}

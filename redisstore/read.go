@@ -302,6 +302,7 @@ type presence struct {
 	Load      *presentLoad   `json:"load,omitempty"` // nil: not known
 	Available int            `json:"available"`
 	Hot       bool           `json:"hot,omitempty"`
+	Built     int64          `json:"built"` // ms
 }
 
 type presentLoad struct {
@@ -319,7 +320,7 @@ func (s *Store) Present(ctx context.Context, peer dianemo.PeerInfo, gone bool) (
 		load = &presentLoad{peer.Load, peer.Pressure}
 	}
 	record, err := json.Marshal(presence{peer.Host, peer.PID, peer.Version, peer.Started.UnixMilli(), peer.Kinds, peer.Weights, peer.Tokens,
-		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.Draining, peer.SilentAfter.Milliseconds(), load, peer.Available, peer.Hot})
+		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.Draining, peer.SilentAfter.Milliseconds(), load, peer.Available, peer.Hot, peer.Built.UnixMilli()})
 	if err != nil {
 		return false, fmt.Errorf("redisstore: record of peer %s: %w", peer.ID, err)
 	}
@@ -349,7 +350,7 @@ func (s *Store) Peers(ctx context.Context) ([]dianemo.PeerInfo, error) {
 		}
 		peer := dianemo.PeerInfo{ID: id, Host: r.Host, PID: r.PID, Version: r.Version, Started: time.UnixMilli(r.Started),
 			Seen: seen, Kinds: r.Kinds, Weights: r.Weights, Tokens: r.Tokens, Reserve: r.Reserve, Running: r.Running, Jobs: r.Jobs, Stuck: r.Stuck,
-			Closing: r.Closing, Draining: r.Drained, SilentAfter: silent, Available: r.Available, Hot: r.Hot}
+			Closing: r.Closing, Draining: r.Drained, SilentAfter: silent, Available: r.Available, Hot: r.Hot, Built: time.UnixMilli(r.Built)}
 		if r.Load != nil {
 			peer.Load, peer.LoadKnown, peer.Pressure = r.Load.Share, true, r.Load.Pressure
 		}
