@@ -124,6 +124,7 @@ func TestAfterARestoredBackupLaterOccurrencesFollowTheMissedPolicy(t *testing.T)
 	for _, id := range []string{"s@20260302T005000Z", "s@20260302T010000Z"} { // younger than the backup
 		require.NoError(t, rdb.HDel(ctx, "{dianemo:0}:spec", id).Err())
 		require.NoError(t, rdb.HDel(ctx, "{dianemo:0}:meta", id).Err())
+		require.NoError(t, rdb.ZRem(ctx, "{dianemo:0}:done:succeeded:kind", id).Err())
 	}
 	require.NoError(t, rdb.ZAddArgs(ctx, "{dianemo:0}:fires", zscore("s", fires)).Err())
 	start(t, store, config, func(p *dianemo.Peer) { handle(t, p, "kind", dianemo.Policy{}, returns(nil)) })
