@@ -81,6 +81,11 @@ func (p *Peer) declares(ctx context.Context) {
 			if err == nil {
 				in, err = p.declareSchedule(ctx, d, peers)
 			}
+			if errors.Is(err, ErrInvalid) {
+				p.logger.Error("a schedule can't be declared", "schedule", d.name, "err", err)
+				err = nil
+				continue
+			}
 			if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 				return
 			}
@@ -141,6 +146,9 @@ func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule, peers [
 		var err error
 		if again, err = next.know(d.own, from, now); err != nil {
 			return nil, err
+		}
+		if was.State == Paused {
+			again = declareAgain // no instant passes
 		}
 		if old != nil && slices.Equal(next.Known, old.Known) && next.Built == old.Built && next.text() == old.text() {
 			return nil, nil

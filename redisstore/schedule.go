@@ -218,18 +218,23 @@ func instant(ms int64) time.Time {
 
 // ScheduleNames implements [dianemo.Store]. It looks at all names.
 func (s *Store) ScheduleNames(ctx context.Context, after string, limit int) ([]string, error) {
-	var names []string
+	var names, keys []string
+	var cmds []*redis.StringSliceCmd
+	pipe := s.rdb.Pipeline()
 	for p := range s.Partitions() {
-		t := s.tag(p)
-		for _, key := range []string{"schedules", "cursors"} { // of which one may have been lost
-			cmd := s.rdb.HKeys(ctx, t.key(key))
-			if err := cmd.Err(); err != nil && err != redis.Nil {
-				return nil, s.broken(ctx, err, t.key(key))
-			}
-			for _, name := range cmd.Val() {
-				if name > after {
-					names = append(names, name)
-				}
+		for _, name := range []string{"schedules", "cursors"} { // of which one may have been lost
+			keys = append(keys, s.tag(p).key(name))
+			cmds = append(cmds, pipe.HKeys(ctx, keys[len(keys)-1]))
+		}
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	for i, cmd := range cmds {
+		if err := cmd.Err(); err != nil {
+			return nil, s.broken(ctx, err, keys[i])
+		}
+		for _, name := range cmd.Val() {
+			if name > after {
+				names = append(names, name)
 			}
 		}
 	}

@@ -31,6 +31,7 @@ func main() {
 	only := flag.String("run", "", "only the figures whose names match this regular expression")
 	load := flag.Bool("load", false, "let the peers give way to the load of the host, as they do by default")
 	give := flag.Bool("giveway", false, "instead, show two peers that give way to a process that burns the CPU")
+	many := flag.Int("schedules", 0, "instead, show what so many schedules cost, for example 10000")
 	if isPart, err := part(); isPart {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -39,14 +40,13 @@ func main() {
 		return
 	}
 	flag.Parse()
+	measure := func() error { return run(*jobs, *rounds, *only, *load) }
 	if *give {
-		if err := giveWay(); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-		return
+		measure = giveWay
+	} else if *many > 0 {
+		measure = func() error { return schedules(*many) }
 	}
-	if err := run(*jobs, *rounds, *only, *load); err != nil {
+	if err := measure(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
