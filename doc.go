@@ -58,6 +58,17 @@
 // says. What does not hold together in Redis is put right by the leader, bit by
 // bit, or at once by [Client.Repair].
 //
+// # Schedules
+//
+// A [Schedule] makes a job at each instant of its [Rule]:
+//
+//	rule, err := dianemo.Cron("30 2 * * *", "Europe/Berlin")
+//	err = peer.Schedule(dianemo.Schedule{Name: "nightly", Rule: rule, Job: Report.New(args)})
+//
+// It lives in the store with its cursor, the last instant that was decided. The
+// leader fires it; since an occurrence and the cursor are written as one, each exists
+// exactly once. [Client.PutSchedule] makes and changes schedules from any process.
+//
 // # What is promised
 //
 //   - A job whose enqueue returned nil is in Redis, once.
