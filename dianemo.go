@@ -155,6 +155,7 @@ type Peer struct {
 	news        atomic.Int64 // how often it was asked to show itself since it began to
 	standing    standing
 	term        atomic.Pointer[term]
+	bidden      bool                     // the lease may be this peer's; only lead touches it, and leave after it
 	load        atomic.Pointer[LoadInfo] // the last sample
 	unseen      complaint                // about the peer not showing itself
 	blind       complaint                // about rounds that see nothing
@@ -361,8 +362,8 @@ func (p *Peer) shutdown(work *sync.WaitGroup, abandon context.CancelFunc) error 
 	return &StuckError{slices.Compact(ids)}
 }
 
-// leave takes the peer off the list and gives up its lease. Neither is needed:
-// both run out by themselves.
+// leave takes the peer off the list and gives up its lease, if lead could not.
+// Neither is needed: both run out by themselves.
 func (p *Peer) leave(base context.Context) {
 	ctx, cancel := context.WithTimeout(base, time.Second)
 	defer cancel()
