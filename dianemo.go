@@ -39,7 +39,7 @@ type Config struct {
 	// from it; default four times BeatEvery, which is also the least.
 	SilentAfter time.Duration
 	// Lease is how long the leader may be silent before another peer takes over;
-	// default three times BeatEvery, at least 100 ms.
+	// default three times BeatEvery, but not less than 100 ms, which is the least.
 	Lease time.Duration
 
 	// HeavyWait is how long a due job may be passed over by lighter ones because it
@@ -83,7 +83,7 @@ func (c *Config) fill() error {
 	}
 	c.BeatEvery = inherit(c.BeatEvery, 5*time.Second)
 	c.SilentAfter = inherit(c.SilentAfter, 4*c.BeatEvery)
-	c.Lease = inherit(c.Lease, 3*c.BeatEvery)
+	c.Lease = inherit(c.Lease, max(3*c.BeatEvery, minLease))
 	c.HeavyWait = inherit(c.HeavyWait, 30*time.Second)
 	c.Finish = inherit(c.Finish, 20*time.Second)
 	c.StuckAfter = inherit(c.StuckAfter, 5*time.Second)
