@@ -101,7 +101,7 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 		if err != nil || d == nil {
 			return false, err
 		}
-		wish := ScheduleWish{Name: name, What: PutIt, Version: was.Version, Cursor: now}
+		wish := ScheduleWish{Name: name, What: PutIt, Version: was.Version, Cursor: now, From: was.Cursor}
 		if was.Err != nil {
 			wish.Version = AnyVersion
 		}
@@ -204,8 +204,8 @@ func (c *Client) wishSchedule(ctx context.Context, name string, what ScheduleCha
 			if err != nil {
 				return fmt.Errorf("schedule %q: %w", name, err)
 			}
+			wish.Version, wish.Cursor, wish.From = was.Version, now, was.Cursor
 			was.Cursor = now
-			wish.Version, wish.Cursor = was.Version, now
 			if wish.Next, err = d.upcoming(was); err != nil {
 				return err
 			}
