@@ -119,7 +119,8 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 		switch _, err = c.setSchedule(ctx, partition, wish); {
 		case errors.Is(err, ErrMoved):
 			// Perhaps because of what is due, which the change would pass over.
-			if err := c.fireNamed(ctx, partition, name); err != nil {
+			err := c.insist(ctx, "fire schedule", func() error { return c.fireNamed(ctx, partition, name) })
+			if err != nil {
 				return false, err
 			}
 		default:
