@@ -101,7 +101,7 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 		if err != nil || d == nil {
 			return false, err
 		}
-		wish := ScheduleWish{Name: name, What: PutIt, Version: was.Version, Cursor: now}
+		wish := ScheduleWish{Name: name, What: PutIt, Version: was.Version, Cursor: now, From: was.Cursor}
 		if was.Err != nil {
 			wish.Version = AnyVersion
 		}
@@ -119,7 +119,8 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 		switch _, err = c.setSchedule(ctx, partition, wish); {
 		case errors.Is(err, ErrMoved):
 			// Perhaps because of what is due, which the change would pass over.
-			if err := c.fireNamed(ctx, partition, name); err != nil {
+			err := c.insist(ctx, "fire schedule", func() error { return c.fireNamed(ctx, partition, name) })
+			if err != nil {
 				return false, err
 			}
 		default:
@@ -204,8 +205,8 @@ func (c *Client) wishSchedule(ctx context.Context, name string, what ScheduleCha
 			if err != nil {
 				return fmt.Errorf("schedule %q: %w", name, err)
 			}
+			wish.Version, wish.Cursor, wish.From = was.Version, now, was.Cursor
 			was.Cursor = now
-			wish.Version, wish.Cursor = was.Version, now
 			if wish.Next, err = d.upcoming(was); err != nil {
 				return err
 			}

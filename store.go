@@ -491,6 +491,7 @@ type ScheduleWish struct {
 	Definition []byte    // for PutIt
 	Reason     string    // for BreakIt
 	Cursor     time.Time // for PutIt and ResumeIt; zero: as it is
+	From       time.Time // for the same: the cursor that Cursor takes the place of; zero: whatever there is
 	Next       time.Time // for the same: when it is due; zero: never
 }
 

@@ -114,7 +114,7 @@ func (s *Store) SetSchedule(ctx context.Context, partition int, call dianemo.Cal
 		script, said = s.scripts.put, string(wish.Definition)
 	}
 	replies, err := s.eval(ctx, command{script, []string{t.call("schedule", call.Caller), t.key("schedules"), t.key("cursors"), t.key("fires")},
-		[]any{call.Number, wish.Name, string(wish.What), wish.Version, said, millis(wish.Cursor), millis(wish.Next)}})
+		[]any{call.Number, wish.Name, string(wish.What), wish.Version, said, millis(wish.Cursor), millis(wish.Next), millis(wish.From)}})
 	if err != nil {
 		return false, err
 	}

@@ -208,6 +208,42 @@ func TestAChangeDoesNotPassOverWhatIsDue(t *testing.T) {
 	})
 }
 
+// Who changes the rule, or ends a pause, sets the cursor to the time at which that was
+// decided. What was fired since would be fired again.
+func TestAChangeThatWasDecidedBeforeAFiringDoesNotTakeTheCursorBack(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		pause := func() {
+			_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.PauseIt, Version: 1})
+			require.NoError(t, err)
+		}
+		firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
+		firing.Next = time.Now().Add(time.Hour) // so that nothing is due
+		require.True(t, f.fire(firing).Done)
+		change := dianemo.ScheduleWish{Name: "s", What: dianemo.PutIt, Version: 1, Definition: []byte("new"),
+			Cursor: tick(0).Add(time.Millisecond), From: tick(0), Next: tick(1)}
+		resume := dianemo.ScheduleWish{Name: "s", What: dianemo.ResumeIt, Version: 1, Cursor: change.Cursor, From: tick(0), Next: tick(1)}
+		_, err := f.set(change)
+		require.ErrorIs(t, err, dianemo.ErrMoved)
+		pause()
+		_, err = f.set(resume)
+		require.ErrorIs(t, err, dianemo.ErrMoved)
+		s := f.stored1("s")
+		require.Equal(t, "definition", string(s.Definition))
+		require.Equal(t, tick(1), s.Cursor)
+		require.Equal(t, dianemo.Paused, s.State)
+
+		// Decided anew.
+		resume.Cursor, resume.From, resume.Next = tick(2), tick(1), time.Now().Add(time.Hour)
+		_, err = f.set(resume)
+		require.NoError(t, err)
+		change.Cursor, change.From, change.Next = tick(3), tick(2), time.Now().Add(time.Hour)
+		_, err = f.set(change)
+		require.NoError(t, err)
+		require.Equal(t, tick(3), f.stored1("s").Cursor)
+	})
+}
+
 func TestFirstIsToldWhenAScheduleIsDueBeforeAllOthers(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		now := time.Now().Truncate(time.Second)

@@ -171,6 +171,12 @@ func (f *fleet) quiet(span time.Duration, what string, fits func(line) bool) {
 // eventually waits for what can only be asked for.
 func (f *fleet) eventually(what string, ok func() bool) {
 	f.t.Helper()
+	f.inTime(patience, what, ok)
+}
+
+// inTime waits for it for that long.
+func (f *fleet) inTime(patience time.Duration, what string, ok func() bool) {
+	f.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for begin := time.Now(); !ok(); <-tick.C {
