@@ -511,8 +511,7 @@ const (
 
 // A Fire is a call's worth of firings.
 type Fire struct {
-	Term    int64         // 0: not a chore of the leader
-	Again   time.Duration // how soon a schedule that waits is looked at again
+	Term    int64 // 0: not a chore of the leader
 	Firings []Firing
 }
 
@@ -523,9 +522,10 @@ type Firing struct {
 	Cursor  time.Time // from which it was decided
 	// To is the cursor afterwards; Hold the same, if what is to be run has to wait.
 	To, Hold    time.Time
-	Next        time.Time // when it is to be looked at next; zero: never
-	Pending     bool      // more is due, and waits for the last occurrence: looked at again soon
-	Extra       bool      // out of turn: the cursor stays
+	Next        time.Time     // when it is to be looked at next; zero: never
+	Pending     bool          // more is due, and waits for the last occurrence: looked at again soon
+	Again       time.Duration // how soon it is looked at again while it waits
+	Extra       bool          // out of turn: the cursor stays
 	Unrecorded  Unrecorded
 	Overlap     Overlap
 	Occurrences []Occurrence // in order

@@ -25,8 +25,8 @@ typed({KEYS[2], KEYS[3]}, {KEYS[4]})
 if why == 'newer' then return {'moved', 0} end
 if version ~= '-1' and version ~= (c and c.version or '0') then return {'moved', 0} end
 if not definition and not record and what ~= 'put' then return done('none', 0) end
-if what == 'put' and at ~= '' and c and c.state == 'on' and score and score + 0 <= now then return {'moved', 0} end
-if at ~= '' and c and ARGV[8] ~= '' and c.at ~= ARGV[8] then return {'moved', 0} end
+if (what == 'put' and at ~= '' or what == 'pause' and ARGV[8] ~= '') and c and c.state == 'on' and score and score + 0 <= now then return {'moved', 0} end
+if c and ARGV[8] ~= '' and c.at ~= ARGV[8] then return {'moved', 0} end
 
 if what == 'remove' then
   redis.call('HDEL', KEYS[2], name)
