@@ -122,7 +122,9 @@ func TestALongWaitLosesNothing(t *testing.T) {
 }
 
 func TestJitterBeyondTheIntervalKeepsTheOrderAndMissesNothing(t *testing.T) {
-	d, s := hourly(t, func(s *Schedule) { s.Rule, s.Jitter, s.Missed = must(Interval(time.Minute)), 10*time.Minute, MissedSkip })
+	d, s := hourly(t, func(s *Schedule) {
+		s.Rule, s.Jitter, s.Missed = must(Interval(time.Minute)), 10*time.Minute, MissedSkip
+	})
 	last := time.Time{}
 	for now := hour(0); now.Before(hour(3)); now = now.Add(time.Second) {
 		f, err := d.decide(s, now)
