@@ -124,7 +124,8 @@ func (d *definition) decideBy(s *StoredSchedule, now, by time.Time, judge func(*
 	// It begins anew, as if it had ended now.
 	f.To = now.Truncate(time.Millisecond)
 	f.Hold = f.To
-	_, f.Next, err = d.due(s.Name, f.To, f.To, f.To)
+	again, err := d.follower(s.Name, d.occurrence(s.Name, f.To))
+	f.Next = again.due
 	return f, err
 }
 
@@ -132,26 +133,36 @@ func (d *definition) decideBy(s *StoredSchedule, now, by time.Time, judge func(*
 // are not later than now, at most maxWalk, and when the next one will be. None is due
 // before the one before it.
 func (d *definition) due(name string, from, now, by time.Time) (due []occurrence, next time.Time, err error) {
-	last := d.occurrence(name, from).due
+	last := d.occurrence(name, from)
 	for len(due) < maxWalk {
-		at, err := d.next(from)
-		if err != nil || at.IsZero() {
+		o, err := d.follower(name, last)
+		if err != nil || o.at.IsZero() {
 			return due, time.Time{}, err
 		}
-		o := d.occurrence(name, at)
-		if o.due.Before(last) {
-			o.due = last
-		}
-		if o.due.After(by) || at.After(now) {
+		if o.due.After(by) || o.at.After(now) {
 			return due, o.due, nil
 		}
 		due = append(due, o)
 		if d.finishes() {
 			break
 		}
-		from, last = at, o.due
+		last = o
 	}
 	return due, time.Time{}, nil
+}
+
+// follower is the occurrence after that one, and not due before it; the zero one if
+// there is none.
+func (d *definition) follower(name string, last occurrence) (occurrence, error) {
+	at, err := d.next(last.at)
+	if err != nil || at.IsZero() {
+		return occurrence{}, err
+	}
+	o := d.occurrence(name, at)
+	if o.due.Before(last.due) {
+		o.due = last.due
+	}
+	return o, nil
 }
 
 // waiting reports whether the schedule was seen to wait so lately that somebody was up

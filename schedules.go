@@ -163,11 +163,8 @@ func (d *definition) upcoming(s *StoredSchedule) (time.Time, error) {
 	if waits {
 		return time.UnixMilli(1), nil // whoever looks at it says when to look again
 	}
-	at, err := d.next(from)
-	if err != nil || at.IsZero() {
-		return time.Time{}, err
-	}
-	return d.occurrence(s.Name, at).due, nil
+	o, err := d.follower(s.Name, d.occurrence(s.Name, from))
+	return o.due, err
 }
 
 // readSchedule returns ErrNoSchedule and an empty one if there is none.
@@ -426,16 +423,16 @@ func (s *StoredSchedule) info() ScheduleInfo {
 	if waits {
 		return i
 	}
-	next, err := d.next(from)
+	next, err := d.follower(s.Name, d.occurrence(s.Name, from))
 	switch {
 	case err != nil:
 		i.Reason = err.Error()
-	case next.IsZero() && strings.HasPrefix(d.Rule, ownRule):
+	case next.at.IsZero() && strings.HasPrefix(d.Rule, ownRule):
 		i.Reason = "it waits for a program that knows its rule, " + strings.TrimPrefix(d.Rule, ownRule)
-	case next.IsZero():
+	case next.at.IsZero():
 		i.State = Ended
 	default:
-		i.Next = d.occurrence(s.Name, next).due
+		i.Next = next.due
 	}
 	return i
 }
@@ -448,13 +445,12 @@ func (i *ScheduleInfo) Preview(n int) []time.Time {
 		return nil
 	}
 	var all []time.Time
-	for from := i.Decided; len(all) < min(n, MaxPreview); {
-		at, err := d.next(from)
-		if err != nil || at.IsZero() {
+	for last := d.occurrence(i.Name, i.Decided); len(all) < min(n, MaxPreview); {
+		o, err := d.follower(i.Name, last)
+		if err != nil || o.at.IsZero() {
 			break
 		}
-		all = append(all, d.occurrence(i.Name, at).due)
-		from = at
+		all, last = append(all, o.due), o
 	}
 	return all
 }
