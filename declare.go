@@ -54,6 +54,10 @@ func (p *Peer) Schedule(s Schedule) error {
 		return &FieldError{"Schedule.Name", s.Name, "one schedule of this name for each peer"}
 	}
 	if strings.HasPrefix(d.Rule, ownRule) {
+		if _, ok := s.Rule.(knownRule); ok {
+			_, err := RuleText(s.Rule)
+			return err
+		}
 		one.own = s.Rule
 		p.rules[s.Name] = s.Rule
 	}
@@ -183,7 +187,7 @@ func (d *definition) know(own Rule, from, now time.Time) (time.Duration, error) 
 	if n := len(d.Known); n > 0 && len(had) > 0 && d.Known[0] >= had[0] && (had[len(had)-1] > half.UnixMilli() && ahead > 0 || end && had[len(had)-1] == d.Known[n-1]) {
 		d.Known = had // which has enough of them
 	}
-	d.rule = listRule(d.Known)
+	d.rule = knownRule(d.Known)
 	if end {
 		return 0, nil
 	}
