@@ -75,16 +75,19 @@ const (
 // declares makes what this program declares, and keeps it so: until all is there, and
 // for rules of its own for as long as the peer runs.
 func (p *Peer) declares(ctx context.Context) {
+	select {
+	case <-p.visible: // so that an older build that finds what this one declares finds this one too
+	case <-ctx.Done():
+		return
+	}
 	left := p.schedules
 	for attempt := 1; len(left) > 0; attempt++ {
 		var again []*declaredSchedule
 		wait := declareAgain
-		peers, err := p.store.Peers(ctx)
+		var err error
 		for i, d := range left {
 			var in time.Duration
-			if err == nil {
-				in, err = p.declareSchedule(ctx, d, peers)
-			}
+			in, err = p.declareSchedule(ctx, d)
 			if errors.Is(err, ErrInvalid) {
 				p.logger.Error("a schedule can't be declared", "schedule", d.name, "err", err)
 				err = nil
@@ -113,7 +116,7 @@ func (p *Peer) declares(ctx context.Context) {
 }
 
 // declareSchedule makes one, and says when it is to be looked at again; 0: never.
-func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule, peers []PeerInfo) (time.Duration, error) {
+func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule) (time.Duration, error) {
 	built := p.config.Built.UnixMilli()
 	again := time.Duration(0)
 	_, err := p.change(ctx, d.name, func(was *StoredSchedule, old *definition, now time.Time) (*definition, error) {
@@ -122,6 +125,10 @@ func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule, peers [
 		next.Declared, next.Built = d.sum, built
 		if old != nil {
 			if newer := old.Declared != "" && old.Built > built; newer && old.Declared != d.sum {
+				peers, err := p.store.Peers(ctx) // not before: it may have come up since
+				if err != nil {
+					return nil, err
+				}
 				if slices.ContainsFunc(peers, func(p PeerInfo) bool { return p.Built.UnixMilli() >= old.Built }) {
 					p.logger.Info("a newer build declares this schedule otherwise", "schedule", d.name, "built", time.UnixMilli(old.Built))
 					again = declareAgain
