@@ -18,6 +18,9 @@ type declaredSchedule struct {
 	own  Rule // of a type of the program's own
 	*definition
 	sum string // of what is declared
+
+	// The rest is for the loop that declares.
+	made bool // the first look at it, of this run, was answered
 }
 
 // Schedule declares a schedule of this program: Run makes it, or changes the one of
@@ -117,56 +120,71 @@ func (p *Peer) declares(ctx context.Context) {
 
 // declareSchedule makes one, and says when it is to be looked at again; 0: never.
 func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule) (time.Duration, error) {
-	built := p.config.Built.UnixMilli()
 	again := time.Duration(0)
-	_, err := p.change(ctx, d.name, func(was *StoredSchedule, old *definition, now time.Time) (*definition, error) {
-		again = 0
-		next := *d.definition
-		next.Declared, next.Built = d.sum, built
-		if old != nil {
-			if newer := old.Declared != "" && old.Built > built; newer && old.Declared != d.sum {
-				peers, err := p.store.Peers(ctx) // not before: it may have come up since
-				if err != nil {
-					return nil, err
-				}
-				if slices.ContainsFunc(peers, func(p PeerInfo) bool { return p.Built.UnixMilli() >= old.Built }) {
-					p.logger.Info("a newer build declares this schedule otherwise", "schedule", d.name, "built", time.UnixMilli(old.Built))
-					again = declareAgain
-					return nil, nil
-				}
-			}
-			if old.Declared == d.sum && was.State != Broken {
-				if next = *old; old.Built < built {
-					next.Built = built // so that this build's word counts, should another declare otherwise
-				}
-				if d.own == nil || old.Rule != d.Rule {
-					if old.Built >= built {
-						return nil, nil
-					}
-					return &next, nil
-				}
-			}
-		}
-		if d.own == nil {
-			return &next, nil
-		}
-		from := was.Cursor
-		if old == nil || was.State == Broken || !old.sameInstants(&next) {
-			from = now
-		}
-		var err error
-		if again, err = next.know(d.own, from, now); err != nil {
-			return nil, err
-		}
-		if was.State == Paused {
-			again = declareAgain // no instant passes
-		}
-		if old != nil && slices.Equal(next.Known, old.Known) && next.Built == old.Built && next.text() == old.text() {
-			return nil, nil
-		}
-		return &next, nil
+	_, err := p.change(ctx, d.name, func(was *StoredSchedule, old *definition, now time.Time) (next *definition, err error) {
+		next, again, err = p.redeclare(ctx, d, was, old, now)
+		return next, err
 	})
+	d.made = d.made || err == nil
 	return again, err
+}
+
+// redeclare decides what is to be in the place of a schedule that this program
+// declares, nil: what is there; and when that is to be looked at again, 0: never. At
+// the start the program has its say. Later it has not, where somebody else has spoken
+// since: who has removed the schedule, or an equally old build that declares it
+// otherwise, with which there would be no end.
+func (p *Peer) redeclare(ctx context.Context, d *declaredSchedule, was *StoredSchedule, old *definition, now time.Time) (*definition, time.Duration, error) {
+	built := p.config.Built.UnixMilli()
+	next := *d.definition
+	next.Declared, next.Built = d.sum, built
+	same := old != nil && old.Declared == d.sum
+	switch {
+	case old == nil || old.Declared == "":
+		if d.made {
+			return nil, 0, nil
+		}
+	case !same && old.Built > built:
+		peers, err := p.store.Peers(ctx) // not before: it may have come up since
+		if err != nil {
+			return nil, 0, err
+		}
+		if slices.ContainsFunc(peers, func(p PeerInfo) bool { return p.Built.UnixMilli() >= old.Built }) {
+			p.logger.Info("a newer build declares this schedule otherwise", "schedule", d.name, "built", time.UnixMilli(old.Built))
+			return nil, declareAgain, nil
+		}
+	case d.made && (!same && old.Built == built || same && was.State == Broken):
+		return nil, 0, nil
+	}
+	if same && was.State != Broken {
+		if next = *old; old.Built < built {
+			next.Built = built // so that this build's word counts, should another declare otherwise
+		}
+		if d.own == nil || old.Rule != d.Rule {
+			if old.Built >= built {
+				return nil, 0, nil
+			}
+			return &next, 0, nil
+		}
+	}
+	if d.own == nil {
+		return &next, 0, nil
+	}
+	from := was.Cursor
+	if old == nil || was.State == Broken || !old.sameInstants(&next) {
+		from = now
+	}
+	again, err := next.know(d.own, from, now)
+	if err != nil {
+		return nil, 0, err
+	}
+	if was.State == Paused {
+		again = declareAgain // no instant passes
+	}
+	if old != nil && slices.Equal(next.Known, old.Known) && next.Built == old.Built && next.text() == old.text() {
+		return nil, again, nil
+	}
+	return &next, again, nil
 }
 
 // know computes the next instants of a program's own rule, and says when more are to

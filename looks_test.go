@@ -1,0 +1,207 @@
+package dianemo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A declaringStore holds schedules all of whose instants are fired, and counts what it
+// is asked. Its clock is the bubble's.
+type declaringStore struct {
+	Store
+	mu         sync.Mutex
+	schedules  map[string]*StoredSchedule
+	live       []PeerInfo
+	puts       []string // the names, in order
+	reads, who int      // calls
+}
+
+func (s *declaringStore) Open(context.Context) error { return nil }
+func (s *declaringStore) Partitions() int            { return 1 }
+func (s *declaringStore) Partition(string) int       { return 0 }
+
+func (s *declaringStore) Peers(context.Context) ([]PeerInfo, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.who++
+	return slices.Clone(s.live), nil
+}
+
+func (s *declaringStore) Schedules(_ context.Context, _ int, names []string) (SchedulesReply, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	names = names[:min(len(names), MaxCallJobs)]
+	reply := SchedulesReply{Asked: len(names), Now: time.Now()}
+	for _, name := range names {
+		if one := s.schedules[name]; one != nil {
+			one.Cursor = time.Now()
+			reply.Schedules = append(reply.Schedules, *one)
+		}
+	}
+	return reply, nil
+}
+
+func (s *declaringStore) SetSchedule(_ context.Context, _ int, _ Call, wish ScheduleWish) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := s.schedules[wish.Name]
+	if one == nil {
+		one = &StoredSchedule{Name: wish.Name}
+	}
+	if wish.Version != AnyVersion && wish.Version != one.Version {
+		return false, ErrMoved
+	}
+	switch wish.What {
+	case PutIt:
+		s.puts = append(s.puts, wish.Name)
+		s.schedules[wish.Name] = &StoredSchedule{Name: wish.Name, Version: one.Version + 1, State: Active, Definition: wish.Definition}
+	case RemoveIt:
+		delete(s.schedules, wish.Name)
+	default:
+		return false, errors.New("not here")
+	}
+	return false, nil
+}
+
+// a fleet's peers only declare.
+type fleet struct {
+	t     *testing.T
+	store *declaringStore
+	log   *strings.Builder
+}
+
+func newFleet(t *testing.T) *fleet {
+	return &fleet{t, &declaringStore{schedules: map[string]*StoredSchedule{}}, &strings.Builder{}}
+}
+
+// start is a peer of a program that was built so many seconds after 1970, and what
+// ends it.
+func (f *fleet) start(built int64, schedules ...Schedule) (p *Peer, stop func()) {
+	f.t.Helper()
+	at := time.Unix(built, 0)
+	p, err := NewPeer(f.store, Config{Built: at, Logger: slog.New(slog.NewTextHandler(f.log, nil))})
+	require.NoError(f.t, err)
+	for _, s := range schedules {
+		require.NoError(f.t, p.Schedule(s))
+	}
+	require.NoError(f.t, p.open(f.t.Context()))
+	f.store.mu.Lock()
+	f.store.live = append(f.store.live, PeerInfo{ID: p.id, Built: at})
+	f.store.mu.Unlock()
+	signal(p.visible)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); p.declares(ctx) }()
+	synctest.Wait()
+	return p, func() {
+		cancel()
+		<-ended
+		p.Close()
+		f.store.mu.Lock()
+		defer f.store.mu.Unlock()
+		f.store.live = slices.DeleteFunc(f.store.live, func(i PeerInfo) bool { return i.ID == p.id })
+	}
+}
+
+// after lets time pass.
+func (f *fleet) after(d time.Duration) {
+	time.Sleep(d) // of the bubble's clock
+	synctest.Wait()
+}
+
+// stored is the definition that is there, nil if there is none.
+func (f *fleet) stored(name string) *definition {
+	f.t.Helper()
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	if f.store.schedules[name] == nil {
+		return nil
+	}
+	d, err := f.store.schedules[name].decode()
+	require.NoError(f.t, err)
+	return d
+}
+
+// says is the argument of a schedule's job.
+func (f *fleet) says(name string) string {
+	f.t.Helper()
+	d := f.stored(name)
+	require.NotNil(f.t, d)
+	return string(d.spec.Args)
+}
+
+// hourlyJob is a schedule whose job has that argument.
+func hourlyJob(name string, n int) Schedule {
+	return Schedule{Name: name, Rule: must(Interval(time.Hour)), Job: NewKind[int]("kind", Policy{}).New(n)}
+}
+
+// Two programs of one build time: the one that starts later wins, and that is that.
+func TestEquallyOldBuildsDoNotFight(t *testing.T) {
+	for name, rules := range map[string][]Rule{
+		"the library's":   {must(Interval(time.Hour)), must(Interval(time.Minute))},
+		"of types of own": {gridRule{time.Second}, otherRule{time.Second}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t)
+				for i, rule := range rules {
+					s := hourlyJob("s", i)
+					s.Rule = rule
+					_, stop := f.start(1e9, s)
+					defer stop()
+					require.Equal(t, fmt.Sprint(i), f.says("s"))
+				}
+				for range 60 {
+					f.after(time.Minute)
+					require.Equal(t, "1", f.says("s"))
+				}
+			})
+		})
+	}
+}
+
+type gridRule struct{ d time.Duration }
+
+func (r gridRule) Next(after time.Time) time.Time { return after.Truncate(r.d).Add(r.d) }
+
+type otherRule struct{ d time.Duration }
+
+func (r otherRule) Next(after time.Time) time.Time { return after.Truncate(r.d).Add(r.d) }
+
+func TestARemovedScheduleStaysAwayUntilAProgramThatDeclaresItStarts(t *testing.T) {
+	for name, rule := range map[string]Rule{"the library's": must(Interval(time.Hour)), "of a type of one's own": gridRule{time.Second}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t)
+				s := hourlyJob("s", 1)
+				s.Rule = rule
+				p, stop := f.start(1e9, s)
+				defer stop()
+				f.after(time.Hour)
+				require.NoError(t, p.RemoveSchedule(t.Context(), "s"))
+				f.after(time.Hour)
+				require.True(t, f.stored("s") == nil)
+
+				// What an operator puts in its place is the operator's.
+				require.NoError(t, p.PutSchedule(t.Context(), hourlyJob("s", 7)))
+				f.after(time.Hour)
+				require.Equal(t, "7", f.says("s"))
+
+				_, stopAgain := f.start(1e9, s)
+				defer stopAgain()
+				require.Equal(t, "1", f.says("s"))
+			})
+		})
+	}
+}
