@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -20,7 +21,9 @@ type declaredSchedule struct {
 	sum string // of what is declared
 
 	// The rest is for the loop that declares.
-	made bool // the first look at it, of this run, was answered
+	made   bool      // the first look at it was answered
+	look   time.Time // when it is to be looked at; zero: with all others
+	passed int64     // when the newer build was built for which it was passed over last
 }
 
 // Schedule declares a schedule of this program: Run makes it, or changes the one of
@@ -30,9 +33,11 @@ type declaredSchedule struct {
 // resumed since stays. A changed declaration replaces what is there. Where two versions
 // of a program declare different things, the newer one wins, which is the one that was
 // built later (Config.Built): the older one's declaration is passed over for as long
-// as a peer of the newer build, or a still newer one, is alive, and so after a rollback it
-// takes over within a minute of the last of these. What no program declares any more stays until
-// [Client.RemoveSchedule].
+// as a peer of the newer build, or a still newer one, is alive, and after a rollback it
+// takes over within a minute of the last of these; within ten minutes, if that one lived
+// less than a minute. Of two that were built at the same moment the one that starts
+// later wins. What no program declares any more stays until [Client.RemoveSchedule], and
+// what was removed stays away until a program that declares it starts.
 //
 // The rule may be of a type of your own. Its next instants are then kept in the store,
 // where any leader can fire them, and added to by peers that declare it; while none is
@@ -69,72 +74,170 @@ func (p *Peer) Schedule(s Schedule) error {
 }
 
 const (
-	// declareAgain is when a declaration that was passed over is made again.
+	// declareAgain is how often a peer looks who lives.
 	declareAgain = time.Minute
+	// declareAnew is how often it looks at all that it declares.
+	declareAnew = 10 * time.Minute
 	// knownAhead is how many instants of a program's own rule are kept at least.
 	knownAhead = 256
 )
 
-// declares makes what this program declares, and keeps it so: until all is there, and
-// for rules of its own for as long as the peer runs.
+// declares makes what this program declares, and keeps it so for as long as the peer
+// runs. What a newer build declares otherwise is its own again when that has gone;
+// whether one has, a single call each minute tells.
 func (p *Peer) declares(ctx context.Context) {
+	if len(p.schedules) == 0 {
+		return
+	}
 	select {
 	case <-p.visible: // so that an older build that finds what this one declares finds this one too
 	case <-ctx.Done():
 		return
 	}
-	left := p.schedules
-	for attempt := 1; len(left) > 0; attempt++ {
-		var again []*declaredSchedule
-		wait := declareAgain
+	var seen, all time.Time // when it has looked who lives, and when at all schedules
+	for attempt := 1; ; attempt++ {
 		var err error
-		for i, d := range left {
-			var in time.Duration
-			in, err = p.declareSchedule(ctx, d)
-			if errors.Is(err, ErrInvalid) {
-				p.logger.Error("a schedule can't be declared", "schedule", d.name, "err", err)
-				err = nil
-				continue
+		gone := false
+		if time.Since(seen) >= declareAgain {
+			if gone, err = p.outlived(ctx); err == nil {
+				seen = time.Now()
 			}
-			if ctx.Err() != nil || errors.Is(err, ErrClosed) {
-				return
+		}
+		if now := time.Now(); gone || now.Sub(all) >= declareAnew {
+			all = now
+			for _, d := range p.schedules {
+				d.look = now
 			}
-			if err != nil {
-				again, wait = append(again, left[i:]...), backoff(attempt, 100*time.Millisecond, 10*time.Second)
-				break
-			}
-			if in > 0 {
-				again, wait = append(again, d), min(wait, in)
-			}
+		}
+		if err == nil {
+			err = p.declareDue(ctx)
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+			return
 		}
 		p.mended(0, err)
 		p.unscheduled.about(p.logger, err, "schedules could not be declared; trying again")
+		wait := backoff(attempt, 100*time.Millisecond, 10*time.Second)
 		if err == nil {
 			attempt = 0
+			wait = min(time.Until(seen.Add(declareAgain)), time.Until(all.Add(declareAnew)))
+			for _, d := range p.schedules {
+				if !d.look.IsZero() {
+					wait = min(wait, time.Until(d.look))
+				}
+			}
+			wait = max(wait, 100*time.Millisecond) // and those of that time together
 		}
-		if left = again; len(left) > 0 && !pause(ctx, wait) {
+		if !pause(ctx, wait) {
 			return
 		}
 	}
 }
 
-// declareSchedule makes one, and says when it is to be looked at again; 0: never.
-func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule) (time.Duration, error) {
-	again := time.Duration(0)
+// outlived looks who lives, and reports whether a newer build has gone.
+func (p *Peer) outlived(ctx context.Context) (bool, error) {
+	was := p.newest
+	newest, err := p.newestAlive(ctx)
+	if err != nil {
+		return false, err
+	}
+	p.newest = newest
+	return newest < was, nil
+}
+
+// newestAlive is when the newest build was built of which a peer lives, in ms.
+func (p *Peer) newestAlive(ctx context.Context) (int64, error) {
+	peers, err := p.store.Peers(ctx)
+	if err != nil {
+		return 0, err
+	}
+	newest := p.config.Built.UnixMilli()
+	for i := range peers {
+		newest = max(newest, peers[i].Built.UnixMilli())
+	}
+	p.newest = max(p.newest, newest) // it may have come and gone before the next look
+	return newest, nil
+}
+
+// declareDue declares those that are to be looked at now. It reads many with a call,
+// and of most there is no more to do.
+func (p *Peer) declareDue(ctx context.Context) error {
+	var names []string
+	left := map[string]*declaredSchedule{}
+	for _, d := range p.schedules {
+		if !d.look.IsZero() && !d.look.After(time.Now()) {
+			names = append(names, d.name)
+			left[d.name] = d
+		}
+	}
+	err := p.eachSchedules(ctx, names, func(_ int, read SchedulesReply) error {
+		newest := sync.OnceValues(func() (int64, error) { return p.newestAlive(ctx) })
+		for i := range read.Schedules {
+			was := &read.Schedules[i]
+			d := left[was.Name]
+			old, err := was.decode()
+			if err != nil {
+				continue
+			}
+			if next, again, err := p.redeclare(d, was, old, read.Now, newest); next == nil && err == nil {
+				d.looked(again)
+				delete(left, d.name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, name := range names {
+		d := left[name]
+		if d == nil {
+			continue
+		}
+		switch err := p.declareSchedule(ctx, d); {
+		case err == nil:
+		case errors.Is(err, ErrInvalid) || errors.Is(err, errScheduleNewer):
+			p.logger.Error("a schedule can't be declared", "schedule", d.name, "err", err)
+			d.look = time.Time{}
+		case ctx.Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrStoreFull):
+			return err
+		default:
+			failed = err // and the others?
+		}
+	}
+	return failed
+}
+
+// declareSchedule makes one.
+func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule) error {
+	var again time.Duration
 	_, err := p.change(ctx, d.name, func(was *StoredSchedule, old *definition, now time.Time) (next *definition, err error) {
-		next, again, err = p.redeclare(ctx, d, was, old, now)
+		next, again, err = p.redeclare(d, was, old, now, func() (int64, error) { return p.newestAlive(ctx) })
 		return next, err
 	})
-	d.made = d.made || err == nil
-	return again, err
+	if err == nil {
+		d.looked(again)
+	}
+	return err
+}
+
+// looked takes in that a look at it was answered, and when there is to be another, 0:
+// with all others.
+func (d *declaredSchedule) looked(again time.Duration) {
+	d.made, d.look = true, time.Time{}
+	if again > 0 {
+		d.look = time.Now().Add(again)
+	}
 }
 
 // redeclare decides what is to be in the place of a schedule that this program
-// declares, nil: what is there; and when that is to be looked at again, 0: never. At
+// declares, nil: what is there; and when that is to be looked at again, 0: with all
+// others. newest looks who lives, and not before, since it may have come up since. At
 // the start the program has its say. Later it has not, where somebody else has spoken
 // since: who has removed the schedule, or an equally old build that declares it
 // otherwise, with which there would be no end.
-func (p *Peer) redeclare(ctx context.Context, d *declaredSchedule, was *StoredSchedule, old *definition, now time.Time) (*definition, time.Duration, error) {
+func (p *Peer) redeclare(d *declaredSchedule, was *StoredSchedule, old *definition, now time.Time, newest func() (int64, error)) (*definition, time.Duration, error) {
 	built := p.config.Built.UnixMilli()
 	next := *d.definition
 	next.Declared, next.Built = d.sum, built
@@ -145,13 +248,16 @@ func (p *Peer) redeclare(ctx context.Context, d *declaredSchedule, was *StoredSc
 			return nil, 0, nil
 		}
 	case !same && old.Built > built:
-		peers, err := p.store.Peers(ctx) // not before: it may have come up since
+		alive, err := newest()
 		if err != nil {
 			return nil, 0, err
 		}
-		if slices.ContainsFunc(peers, func(p PeerInfo) bool { return p.Built.UnixMilli() >= old.Built }) {
-			p.logger.Info("a newer build declares this schedule otherwise", "schedule", d.name, "built", time.UnixMilli(old.Built))
-			return nil, declareAgain, nil
+		if alive >= old.Built {
+			if d.passed != old.Built {
+				p.logger.Info("a newer build declares this schedule otherwise", "schedule", d.name, "built", time.UnixMilli(old.Built))
+			}
+			d.passed = old.Built
+			return nil, 0, nil
 		}
 	case d.made && (!same && old.Built == built || same && was.State == Broken):
 		return nil, 0, nil

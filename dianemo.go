@@ -145,6 +145,7 @@ type Peer struct {
 	mu        sync.Mutex // guards these, and partitions until Run has made them
 	kinds     map[string]registered
 	schedules []*declaredSchedule
+	newest    int64 // when the newest build was built of which a peer was seen alive, in ms; only declares touches it
 	ran       bool
 	shown     int64 // number of the last call to show itself that was answered
 

@@ -74,7 +74,11 @@ func (s *declaringStore) SetSchedule(_ context.Context, _ int, _ Call, wish Sche
 	return false, nil
 }
 
-// a fleet's peers only declare.
+func (s *declaringStore) Fire(_ context.Context, _ int, _ Call, fire Fire) (FireReply, error) {
+	return FireReply{Fired: make([]Fired, len(fire.Firings))}, nil // nothing is due
+}
+
+// A fleet's peers only declare.
 type fleet struct {
 	t     *testing.T
 	store *declaringStore
@@ -144,6 +148,81 @@ func (f *fleet) says(name string) string {
 // hourlyJob is a schedule whose job has that argument.
 func hourlyJob(name string, n int) Schedule {
 	return Schedule{Name: name, Rule: must(Interval(time.Hour)), Job: NewKind[int]("kind", Policy{}).New(n)}
+}
+
+// A canary: an older build runs on all the time, a newer one comes, declares otherwise,
+// and goes.
+func TestACanaryThatIsTakenBackTakesItsDeclarationsWithIt(t *testing.T) {
+	for _, row := range []struct{ lives, within time.Duration }{
+		{time.Hour, time.Minute},
+		{61 * time.Second, time.Minute},
+		{time.Second, 10 * time.Minute},
+	} {
+		t.Run(row.lives.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t)
+				_, stop := f.start(1e9, hourlyJob("s", 1))
+				defer stop()
+				f.after(20 * time.Minute)
+				f.after(10 * time.Second)
+				require.Equal(t, "1", f.says("s"))
+				_, back := f.start(2e9, hourlyJob("s", 2))
+				require.Equal(t, "2", f.says("s"))
+				f.after(row.lives)
+				require.Equal(t, "2", f.says("s"))
+				back()
+				f.after(row.within)
+				require.Equal(t, "1", f.says("s"))
+			})
+		})
+	}
+}
+
+// Of three builds the newest goes, and leaves what only the oldest declares besides.
+func TestTheNewestBuildThatLivesWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		_, stop := f.start(1e9, hourlyJob("s", 1), hourlyJob("both", 1))
+		defer stop()
+		_, stopSecond := f.start(2e9, hourlyJob("s", 2))
+		_, stopThird := f.start(3e9, hourlyJob("s", 3), hourlyJob("both", 3))
+		f.after(time.Hour)
+		require.Equal(t, "3", f.says("s"))
+		require.Equal(t, "3", f.says("both"))
+		stopThird()
+		f.after(time.Minute)
+		require.Equal(t, "2", f.says("s"))
+		require.Equal(t, "1", f.says("both"))
+		stopSecond()
+		f.after(time.Minute)
+		require.Equal(t, "1", f.says("s"))
+	})
+}
+
+func TestToLookAtManySchedulesCostsFewCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		const n = 10_000
+		var all []Schedule
+		for i := range n {
+			all = append(all, hourlyJob(fmt.Sprint(i), 1))
+		}
+		_, stop := f.start(1e9, all...)
+		defer stop()
+		require.Len(t, f.store.puts, n)
+		reads, who := f.store.reads, f.store.who
+		f.after(time.Hour + time.Second)
+		require.Len(t, f.store.puts, n)
+		require.Equal(t, 6*n/MaxCallJobs, f.store.reads-reads)
+		require.Equal(t, 60, f.store.who-who)
+
+		// All of them passed over, at each look.
+		_, back := f.start(2e9, hourlyJob("0", 2), hourlyJob("1", 2))
+		defer back()
+		f.after(time.Hour)
+		require.Len(t, f.store.puts, n+2)
+		require.LessOrEqual(t, f.store.who-who, 60+2*60+2*6)
+	})
 }
 
 // Two programs of one build time: the one that starts later wins, and that is that.
