@@ -42,7 +42,8 @@ type declaredSchedule struct {
 // The rule may be of a type of your own. Its next instants are then kept in the store,
 // where any leader can fire them, and added to by peers that declare it; while none is
 // up, the schedule ends with those that are known, at least 256. To tell such a rule
-// from another, the name of its type counts.
+// from another, the name of its type counts, and that its instants are computed anew by
+// a newer build.
 //
 // Errors: a [FieldError].
 func (p *Peer) Schedule(s Schedule) error {
@@ -242,12 +243,13 @@ func (p *Peer) redeclare(d *declaredSchedule, was *StoredSchedule, old *definiti
 	next := *d.definition
 	next.Declared, next.Built = d.sum, built
 	same := old != nil && old.Declared == d.sum
+	instants := d.own != nil && old != nil && old.Rule == d.Rule && old.Built != built // another build's, whose code may differ
 	switch {
 	case old == nil || old.Declared == "":
 		if d.made {
 			return nil, 0, nil
 		}
-	case !same && old.Built > built:
+	case (!same || instants) && old.Built > built:
 		alive, err := newest()
 		if err != nil {
 			return nil, 0, err
@@ -263,7 +265,7 @@ func (p *Peer) redeclare(d *declaredSchedule, was *StoredSchedule, old *definiti
 		return nil, 0, nil
 	}
 	if same && was.State != Broken {
-		if next = *old; old.Built < built {
+		if next = *old; old.Built < built || instants {
 			next.Built = built // so that this build's word counts, should another declare otherwise
 		}
 		if d.own == nil || old.Rule != d.Rule {
@@ -275,6 +277,9 @@ func (p *Peer) redeclare(d *declaredSchedule, was *StoredSchedule, old *definiti
 	}
 	if d.own == nil {
 		return &next, 0, nil
+	}
+	if instants {
+		next.Known = nil
 	}
 	from := was.Cursor
 	if old == nil || was.State == Broken || !old.sameInstants(&next) {

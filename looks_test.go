@@ -83,10 +83,12 @@ type fleet struct {
 	t     *testing.T
 	store *declaringStore
 	log   *strings.Builder
+	to    *slog.Logger
 }
 
 func newFleet(t *testing.T) *fleet {
-	return &fleet{t, &declaringStore{schedules: map[string]*StoredSchedule{}}, &strings.Builder{}}
+	log := &strings.Builder{}
+	return &fleet{t, &declaringStore{schedules: map[string]*StoredSchedule{}}, log, slog.New(slog.NewTextHandler(log, nil))}
 }
 
 // start is a peer of a program that was built so many seconds after 1970, and what
@@ -94,7 +96,7 @@ func newFleet(t *testing.T) *fleet {
 func (f *fleet) start(built int64, schedules ...Schedule) (p *Peer, stop func()) {
 	f.t.Helper()
 	at := time.Unix(built, 0)
-	p, err := NewPeer(f.store, Config{Built: at, Logger: slog.New(slog.NewTextHandler(f.log, nil))})
+	p, err := NewPeer(f.store, Config{Built: at, Logger: f.to})
 	require.NoError(f.t, err)
 	for _, s := range schedules {
 		require.NoError(f.t, p.Schedule(s))
@@ -283,4 +285,48 @@ func TestARemovedScheduleStaysAwayUntilAProgramThatDeclaresItStarts(t *testing.T
 			})
 		})
 	}
+}
+
+// minuteRule is hourly, at that minute.
+type minuteRule struct{ m int }
+
+func (r minuteRule) Next(after time.Time) time.Time {
+	at := after.Truncate(time.Hour).Add(time.Duration(r.m) * time.Minute)
+	if !at.After(after) {
+		at = at.Add(time.Hour)
+	}
+	return at
+}
+
+// One type, whose code has changed: what tells the builds apart is when they were built.
+func TestTheInstantsOfARuleOfOnesOwnAreThoseOfTheNewestBuildThatLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		at := func(minute int) Schedule {
+			s := hourlyJob("s", 1)
+			s.Rule = minuteRule{minute}
+			return s
+		}
+		are := func(minute int) {
+			t.Helper()
+			known := f.stored("s").Known
+			require.GreaterOrEqual(t, len(known), knownAhead/2)
+			for _, ms := range known {
+				require.Equal(t, minute, time.UnixMilli(ms).UTC().Minute())
+			}
+		}
+		_, stop := f.start(1e9, at(0))
+		defer stop()
+		f.after(40 * time.Minute)
+		are(0)
+		_, back := f.start(2e9, at(30))
+		defer back()
+		for range 300 {
+			are(30)
+			f.after(time.Hour)
+		}
+		back()
+		f.after(time.Minute)
+		are(0)
+	})
 }
