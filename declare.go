@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -24,6 +25,7 @@ type declaredSchedule struct {
 	made   bool      // the first look at it was answered
 	look   time.Time // when it is to be looked at; zero: with all others
 	passed int64     // when the newer build was built for which it was passed over last
+	failed bool      // that it fails was said
 }
 
 // Schedule declares a schedule of this program: Run makes it, or changes the one of
@@ -43,7 +45,9 @@ type declaredSchedule struct {
 // where any leader can fire them, and added to by peers that declare it; while none is
 // up, the schedule ends with those that are known, at least 256. To tell such a rule
 // from another, the name of its type counts, and that its instants are computed anew by
-// a newer build.
+// a newer build. What it gave before it panicked, or returned what is no later instant,
+// is kept; one that gives nothing is not declared. Both are logged, and tried again each
+// minute.
 //
 // Errors: a [FieldError].
 func (p *Peer) Schedule(s Schedule) error {
@@ -177,13 +181,25 @@ func (p *Peer) declareDue(ctx context.Context) error {
 			was := &read.Schedules[i]
 			d := left[was.Name]
 			old, err := was.decode()
-			if err != nil {
+			if err != nil && !errors.Is(err, errScheduleNewer) {
 				continue
 			}
-			if next, again, err := p.redeclare(d, was, old, read.Now, newest); next == nil && err == nil {
-				d.looked(again)
-				delete(left, d.name)
+			var next *definition
+			var again time.Duration
+			if err == nil {
+				next, again, err = p.redeclare(d, was, old, read.Now, newest)
 			}
+			switch {
+			case isOwn(err):
+				d.fails(p.logger, err)
+			case err != nil:
+				return err
+			case next != nil:
+				continue
+			default:
+				d.looked(again)
+			}
+			delete(left, d.name)
 		}
 		return nil
 	})
@@ -198,13 +214,12 @@ func (p *Peer) declareDue(ctx context.Context) error {
 		}
 		switch err := p.declareSchedule(ctx, d); {
 		case err == nil:
-		case errors.Is(err, ErrInvalid) || errors.Is(err, errScheduleNewer):
-			p.logger.Error("a schedule can't be declared", "schedule", d.name, "err", err)
-			d.look = time.Time{}
+		case isOwn(err):
+			d.fails(p.logger, err)
 		case ctx.Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrStoreFull):
 			return err
 		default:
-			failed = err // and the others?
+			failed = err // which must not keep the others from being declared
 		}
 	}
 	return failed
@@ -223,10 +238,28 @@ func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule) error {
 	return err
 }
 
+// isOwn reports whether an error is about this one schedule, and will be the same soon.
+func isOwn(err error) bool { return errors.Is(err, ErrInvalid) || errors.Is(err, errScheduleNewer) }
+
+// fails takes in that it could not be declared.
+func (d *declaredSchedule) fails(logger *slog.Logger, err error) {
+	d.look = time.Now().Add(declareAgain)
+	d.complain(logger, err, "a schedule can't be declared; what is there stays")
+}
+
+// complain says so once for each run of failures.
+func (d *declaredSchedule) complain(logger *slog.Logger, err error, message string) {
+	if !d.failed {
+		logger.Error(message, "schedule", d.name, "err", err)
+	}
+	d.failed = true
+}
+
 // looked takes in that a look at it was answered, and when there is to be another, 0:
 // with all others.
 func (d *declaredSchedule) looked(again time.Duration) {
 	d.made, d.look = true, time.Time{}
+	d.failed = d.failed && d.own != nil // whose failing its rule tells
 	if again > 0 {
 		d.look = time.Now().Add(again)
 	}
@@ -286,8 +319,13 @@ func (p *Peer) redeclare(d *declaredSchedule, was *StoredSchedule, old *definiti
 		from = now
 	}
 	again, err := next.know(d.own, from, now)
-	if err != nil {
+	switch {
+	case err == nil:
+		d.failed = false
+	case len(next.Known) == 0:
 		return nil, 0, err
+	default:
+		d.complain(p.logger, err, "a schedule's own rule has failed; it goes on with the instants that are known")
 	}
 	if was.State == Paused {
 		again = declareAgain // no instant passes
@@ -300,17 +338,15 @@ func (p *Peer) redeclare(d *declaredSchedule, was *StoredSchedule, old *definiti
 
 // know computes the next instants of a program's own rule, and says when more are to
 // be added: when half of them have passed, or soon, if all have; 0 if there are no
-// more.
-func (d *definition) know(own Rule, from, now time.Time) (time.Duration, error) {
+// more. With an error it keeps those before the rule failed.
+func (d *definition) know(own Rule, from, now time.Time) (again time.Duration, err error) {
 	had := d.Known
 	d.rule, d.Known = own, nil
 	ahead, half, end := 0, now, false
 	for ahead < knownAhead && len(d.Known) < MaxInstants {
-		at, err := d.next(from)
-		if err != nil {
-			return 0, err
-		}
-		if end = at.IsZero(); end {
+		var at time.Time
+		at, err = d.next(from)
+		if end = err != nil || at.IsZero(); end {
 			break
 		}
 		d.Known, from = append(d.Known, at.UnixMilli()), at
@@ -324,7 +360,10 @@ func (d *definition) know(own Rule, from, now time.Time) (time.Duration, error) 
 		d.Known = had // which has enough of them
 	}
 	d.rule = knownRule(d.Known)
-	if end {
+	switch {
+	case err != nil:
+		return declareAgain, err
+	case end:
 		return 0, nil
 	}
 	return max(half.Sub(now), 100*time.Millisecond), nil

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -328,5 +329,56 @@ func TestTheInstantsOfARuleOfOnesOwnAreThoseOfTheNewestBuildThatLives(t *testing
 		back()
 		f.after(time.Minute)
 		are(0)
+	})
+}
+
+// tableRule is hourly, and panics where its table ends.
+type tableRule struct{ end time.Time }
+
+func (r tableRule) Next(after time.Time) time.Time {
+	at := after.Truncate(time.Hour).Add(time.Hour)
+	if at.After(r.end) {
+		panic("no table for " + at.String())
+	}
+	return at
+}
+
+// fitfulRule is hourly, and fails where it is told to.
+type fitfulRule struct{ fails *atomic.Bool }
+
+func (r fitfulRule) Next(after time.Time) time.Time {
+	if r.fails.Load() {
+		return after // which is not later
+	}
+	return after.Truncate(time.Hour).Add(time.Hour)
+}
+
+func TestWhatARuleOfOnesOwnGaveBeforeItFailedIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		var fails atomic.Bool
+		table, nothing, later := hourlyJob("a", 1), hourlyJob("b", 1), hourlyJob("c", 1)
+		end := time.Now().Add(200 * time.Hour)
+		table.Rule, nothing.Rule, later.Rule = tableRule{end}, tableRule{time.Now().Add(-time.Hour)}, fitfulRule{&fails}
+		_, stop := f.start(1e9, table, nothing, later, hourlyJob("z", 1))
+		defer stop()
+		require.Equal(t, "1", f.says("z"))
+		require.Len(t, f.stored("a").Known, 200)
+		require.Equal(t, end.UnixMilli(), f.stored("a").Known[199])
+		require.True(t, f.stored("b") == nil)
+		require.Len(t, f.stored("c").Known, knownAhead)
+		require.Equal(t, 2, strings.Count(f.log.String(), "level=ERROR"))
+
+		fails.Store(true)
+		last := f.stored("c").Known[knownAhead-1]
+		for range 250 {
+			f.after(time.Hour)
+		}
+		require.Equal(t, end.UnixMilli(), slices.Max(f.stored("a").Known))
+		require.Equal(t, last, slices.Max(f.stored("c").Known))
+		require.Equal(t, 3, strings.Count(f.log.String(), "level=ERROR"), "each once, however often it was looked at")
+		fails.Store(false)
+		f.after(declareAnew)
+		require.Greater(t, slices.Max(f.stored("c").Known), last)
 	})
 }
