@@ -245,7 +245,7 @@ func decodeDefinition(b []byte) (*definition, error) {
 	}
 	switch {
 	case strings.HasPrefix(d.Rule, ownRule):
-		d.rule = listRule(d.Known)
+		d.rule = knownRule(d.Known)
 	default:
 		if d.rule, err = ParseRule(d.Rule); err != nil {
 			return nil, fmt.Errorf("its rule can't be read: %w", err)

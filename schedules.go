@@ -24,7 +24,8 @@ const (
 // ScheduleInfo is a schedule as readers see it.
 type ScheduleInfo struct {
 	// Schedule is its definition. Of one that is broken only the Name may be there. A
-	// rule of a program's own type is shown as its next instants.
+	// rule of a program's own type is shown as its next instants, in a type that
+	// PutSchedule and RuleText refuse.
 	Schedule
 	Kind  string
 	State ScheduleState
@@ -50,7 +51,7 @@ type ScheduleInfo struct {
 // occurrence that waits for another is then not made. What was paused stays paused; what was broken is mended, and begins now.
 //
 // Errors: a [FieldError], also for a rule of a type of your own, which can only be
-// declared (see [Peer.Schedule]); [ErrStoreFull]; [ErrMoved]. While Redis can't be
+// declared (see [Peer.Schedule]), and for what [Client.GetSchedule] shows of one; [ErrStoreFull]; [ErrMoved]. While Redis can't be
 // reached it waits and tries again until ctx ends; then the error is the context's,
 // with [ErrUnconfirmed] if anything was sent. The same holds for all that change a
 // schedule.
