@@ -397,6 +397,7 @@ func TestTheNewerDeclarationWins(t *testing.T) {
 		require.NoError(t, new.stop())
 		require.NoError(t, old.stop())
 		require.NoError(t, again.stop())
+		require.Eventually(t, func() bool { peers, err := c.Peers(t.Context()); return err == nil && len(peers) == 0 }, 20*time.Second, 10*time.Millisecond)
 		run(one, 1)
 		says(1)
 	})
