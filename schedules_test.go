@@ -354,7 +354,7 @@ func TestTheNewerDeclarationWins(t *testing.T) {
 		kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
 		one, two := time.Unix(1e9, 0), time.Unix(2e9, 0)
 		run := func(built time.Time, n int) *running {
-			return start(t, store, dianemo.Config{Built: built, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond}, func(p *dianemo.Peer) {
+			return start(t, store, dianemo.Config{Built: built, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
 				require.NoError(t, p.Schedule(dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: kind.New(Args{n})}))
 			})
 		}
@@ -380,7 +380,7 @@ func TestTheNewerDeclarationWins(t *testing.T) {
 
 		// The old one again, in the middle of the roll-out; then one that adds its own, so
 		// that we know that the other was passed over.
-		again := start(t, store, dianemo.Config{Built: one, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond}, func(p *dianemo.Peer) {
+		again := start(t, store, dianemo.Config{Built: one, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
 			require.NoError(t, p.Schedule(dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: kind.New(Args{1})}))
 			require.NoError(t, p.Schedule(dianemo.Schedule{Name: "z", Rule: every(t, time.Hour), Job: kind.New(Args{1})}))
 		})
