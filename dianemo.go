@@ -365,11 +365,15 @@ func (p *Peer) shutdown(work *sync.WaitGroup, abandon context.CancelFunc) error 
 }
 
 // leave takes the peer off the list and gives up its lease, if lead could not.
-// Neither is needed: both run out by themselves.
+// Neither is needed: both run out by themselves. What a peer keeps that lived too
+// short to declare it, nobody else could say.
 func (p *Peer) leave(base context.Context) {
 	ctx, cancel := context.WithTimeout(base, time.Second)
 	defer cancel()
 	p.resign(ctx)
+	if !p.declared.Load() {
+		p.declare(ctx)
+	}
 	if _, err := p.store.Present(ctx, PeerInfo{ID: p.id}, true); err != nil {
 		p.logger.Info("the peer was not taken off the list; it will fall off", "err", err)
 	}
