@@ -116,13 +116,13 @@ func TestTheLeaderTrimsKindsOfOthersByWhatTheyDeclared(t *testing.T) {
 	})
 }
 
-// A lateStore does not answer the first declaration while the peer runs.
-type lateStore struct {
+// A unheardStore does not answer the first declaration while the peer runs.
+type unheardStore struct {
 	dianemo.Store
 	once sync.Once
 }
 
-func (s *lateStore) Declare(ctx context.Context, keeps map[string]dianemo.Keep, anew bool) (err error) {
+func (s *unheardStore) Declare(ctx context.Context, keeps map[string]dianemo.Keep, anew bool) (err error) {
 	s.once.Do(func() {
 		<-ctx.Done()
 		err = ctx.Err()
@@ -137,7 +137,7 @@ func (s *lateStore) Declare(ctx context.Context, keeps map[string]dianemo.Keep, 
 func TestAPeerThatShutsDownSoonHasDeclaredWhatItsKindsKeep(t *testing.T) {
 	onEach(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[Args]
-		peer := start(t, &lateStore{Store: store}, dianemo.Config{}, func(p *dianemo.Peer) {
+		peer := start(t, &unheardStore{Store: store}, dianemo.Config{}, func(p *dianemo.Peer) {
 			kind = handle(t, p, "kind", dianemo.Policy{Keep: dianemo.Keep{dianemo.Succeeded: {Jobs: 7}}}, returns(nil))
 		})
 		enqueue(t, peer, kind, dianemo.Options{})
