@@ -119,26 +119,38 @@ func (p *Peer) fireNow(partition int, all bool) {
 	signal(p.fireSoon)
 }
 
-// fire fires what is due in the partition.
+// fire fires what is due in the partition. What can't be fired, as the record of a
+// newer version, stays due and stands in front of the others: it is passed over, and
+// comes round with the next survey.
 func (part *partition) fire(ctx context.Context) {
 	p := part.peer
-	for idle := 0; ctx.Err() == nil; {
+	offset := 0         // how many were passed over
+	var began time.Time // by the store's clock, when the first of all was looked at last
+	for ctx.Err() == nil {
 		term := p.leading()
 		if term == 0 {
 			return
 		}
 		begin := time.Now()
-		reply, err := p.store.Schedules(ctx, part.number, nil)
+		reply, err := p.store.Schedules(ctx, part.number, nil, offset)
 		done := false
-		if err == nil {
-			if len(reply.Schedules) == 0 {
-				part.clock.set(reply.Head, reply.Now.Sub(begin.Add(time.Since(begin)/2)))
-				part.unfired.about(p.logger, nil, "")
-				return
+		switch {
+		case err != nil:
+			p.mended(part.number, err)
+		case reply.Asked == 0 && reply.Due >= offset:
+			part.clock.set(reply.Later, reply.Now.Sub(begin.Add(time.Since(begin)/2)))
+			part.unfired.about(p.logger, nil, "")
+			return
+		case offset > 0 && reply.overtakes(began):
+			// Some that were passed over are gone, and others have moved up; or what is due
+			// now was not when this began, and may come again and again. So the first once more.
+			offset = 0
+			continue
+		default:
+			if offset == 0 {
+				began = reply.Now
 			}
 			done, err = p.fire(ctx, part.number, term, reply)
-		} else {
-			p.mended(part.number, err)
 		}
 		if errors.Is(err, ErrDeposed) {
 			p.depose()
@@ -147,14 +159,19 @@ func (part *partition) fire(ctx context.Context) {
 		if ctx.Err() == nil {
 			part.unfired.about(p.logger, err, "schedules that are due could not be fired; the next round tries again", "partition", part.number)
 		}
-		if idle++; done {
-			idle = 0
-		}
-		if err != nil || idle == 3 { // what is due can't be fired here, and the rounds come back to it
+		if err != nil { // the rounds come back to it
 			part.clock.set(time.Time{}, 0)
 			return
 		}
+		if !done {
+			offset += reply.Asked // else those that are left are now there where these were
+		}
 	}
+}
+
+// overtakes reports whether this page has nothing that was due at that time.
+func (r *SchedulesReply) overtakes(began time.Time) bool {
+	return r.Asked == 0 || len(r.Schedules) > 0 && r.Schedules[0].Next.After(began)
 }
 
 // fire decides about schedules as they were read, and has the store do it. It
@@ -336,7 +353,7 @@ func (c *Client) inTurn(ctx context.Context, partition int, what string, call fu
 
 // fireNamed looks at these schedules whether or not they are due.
 func (c *Client) fireNamed(ctx context.Context, partition int, names ...string) error {
-	read, err := c.store.Schedules(ctx, partition, names)
+	read, err := c.store.Schedules(ctx, partition, names, 0)
 	if err != nil {
 		return err
 	}

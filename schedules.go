@@ -147,7 +147,7 @@ func (d *definition) upcoming(s *StoredSchedule) (time.Time, error) {
 func (c *Client) readSchedule(ctx context.Context, name string) (*StoredSchedule, time.Time, error) {
 	var read SchedulesReply
 	err := c.insist(ctx, "read schedule", func() (err error) {
-		read, err = c.store.Schedules(ctx, c.store.Partition(name), []string{name})
+		read, err = c.store.Schedules(ctx, c.store.Partition(name), []string{name}, 0)
 		return err
 	})
 	if err != nil {
@@ -336,7 +336,7 @@ func (c *Client) eachSchedules(ctx context.Context, names []string, do func(part
 	}
 	for partition, left := range places {
 		for len(left) > 0 {
-			read, err := c.store.Schedules(ctx, partition, left)
+			read, err := c.store.Schedules(ctx, partition, left, 0)
 			if err == nil && read.Asked == 0 {
 				err = fmt.Errorf("dianemo: %d schedules of partition %d were not read", len(left), partition)
 			}

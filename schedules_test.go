@@ -183,12 +183,12 @@ func (s *fitfulStore) SetSchedule(ctx context.Context, partition int, call diane
 	return s.Store.SetSchedule(ctx, partition, call, wish)
 }
 
-func (s *fitfulStore) Schedules(ctx context.Context, partition int, names []string) (dianemo.SchedulesReply, error) {
+func (s *fitfulStore) Schedules(ctx context.Context, partition int, names []string, offset int) (dianemo.SchedulesReply, error) {
 	if s.moves == 0 && s.silences > 0 {
 		s.silences--
 		return dianemo.SchedulesReply{}, errors.New("no answer")
 	}
-	return s.Store.Schedules(ctx, partition, names)
+	return s.Store.Schedules(ctx, partition, names, offset)
 }
 
 func TestAChangeOfAScheduleOutlastsASilenceOfTheStore(t *testing.T) {

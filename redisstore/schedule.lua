@@ -5,7 +5,7 @@
 --       5 put: the definition, break: why, 6 put, resume: the cursor (ms), '' to leave it,
 --       7 put, resume: when it is due next (ms), '' for never, 8 the cursor that the new one takes the place of (ms),
 --       '': whatever there is
--- Reply {'ok', 1 if it is due before all others}, {'none'}, {'superseded'}, {'moved'}: it is another version, or what is
+-- Reply {'ok', 1 if it is due, or will be before all others that are not yet}, {'none'}, {'superseded'}, {'moved'}: it is another version, or what is
 --       due is to be fired first, since the cursor would pass over it, or some of it was fired meanwhile, since the
 --       cursor would go back before it. Nothing was done.
 local answer, superseded = recall(KEYS[1], ARGV[1])
@@ -55,7 +55,8 @@ redis.call('HSET', KEYS[3], name, cursor_text(c))
 local first = 0
 if c.state == 'on' and next ~= '' then
   redis.call('ZADD', KEYS[4], next, name)
-  if redis.call('ZRANGE', KEYS[4], 0, 0)[1] == name then first = 1 end
+  -- What is due already and stays so, since it can't be fired, is before all others.
+  if next + 0 <= now or redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. int(now), '+inf', 'LIMIT', 0, 1)[1] == name then first = 1 end
 else
   redis.call('ZREM', KEYS[4], name)
 end

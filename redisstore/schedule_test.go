@@ -54,7 +54,7 @@ func (f *fixture) fires(firings ...dianemo.Firing) dianemo.FireReply {
 
 func (f *fixture) stored1(name string) dianemo.StoredSchedule {
 	f.t.Helper()
-	read, err := f.Schedules(f.t.Context(), f.Partition(name), []string{name})
+	read, err := f.Schedules(f.t.Context(), f.Partition(name), []string{name}, 0)
 	require.NoError(f.t, err)
 	require.Len(f.t, read.Schedules, 1)
 	return read.Schedules[0]
@@ -63,10 +63,13 @@ func (f *fixture) stored1(name string) dianemo.StoredSchedule {
 func TestAnOccurrenceIsFiredOnceAndNeverAgain(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
-		before, err := f.Schedules(t.Context(), f.Partition("s"), nil)
+		before, err := f.Schedules(t.Context(), f.Partition("s"), nil, 0)
 		require.NoError(t, err)
 		require.Len(t, before.Schedules, 1)
-		require.Equal(t, tick(1), before.Head)
+		require.Equal(t, 1, before.Due)
+		surveys, err := f.Survey(t.Context(), nil)
+		require.NoError(t, err)
+		require.Equal(t, tick(1), surveys[f.Partition("s")].Fires)
 
 		firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
 		reply := f.fires(firing)

@@ -1,0 +1,97 @@
+package dianemo_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+// A watched store lets a test act between the store's answers and the leader's hearing of them.
+type watchedStore struct {
+	dianemo.Store
+	read     func(due dianemo.SchedulesReply) // what is due was read
+	surveyed func()
+	heard    func()
+}
+
+func (s *watchedStore) Schedules(ctx context.Context, partition int, names []string, offset int) (dianemo.SchedulesReply, error) {
+	reply, err := s.Store.Schedules(ctx, partition, names, offset)
+	if err == nil && names == nil && s.read != nil {
+		s.read(reply)
+	}
+	return reply, err
+}
+
+func (s *watchedStore) Survey(ctx context.Context, chore *dianemo.Chore) ([]dianemo.Survey, error) {
+	surveys, err := s.Store.Survey(ctx, chore)
+	if err == nil && chore != nil && s.surveyed != nil {
+		s.surveyed()
+	}
+	return surveys, err
+}
+
+func (s *watchedStore) Listen(ctx context.Context, peer string, heard func(dianemo.Message)) error {
+	return s.Store.Listen(ctx, peer, func(m dianemo.Message) {
+		heard(m)
+		if m.Word == dianemo.FireNow && s.heard != nil {
+			s.heard()
+		}
+	})
+}
+
+// newer makes schedules that are due and that only a newer version can read, so that they stay due.
+func newer(t *testing.T, store dianemo.Store, n int) {
+	t.Helper()
+	require.NoError(t, store.Open(t.Context()))
+	for i := range n {
+		name := fmt.Sprintf("s@%d", i) // in the partition of s
+		_, err := store.SetSchedule(t.Context(), store.Partition(name), dianemo.Call{Caller: "newer", Number: uint64(i + 1)}, dianemo.ScheduleWish{
+			Name: name, What: dianemo.PutIt, Definition: []byte(`{"v":2,"rule":"lunar"}`), Cursor: time.UnixMilli(1), Next: time.UnixMilli(int64(i + 2))})
+		require.NoError(t, err)
+	}
+}
+
+// firings of a peer without handlers, which leads.
+func firings(t *testing.T, store dianemo.Store) <-chan dianemo.FireInfo {
+	fired := make(chan dianemo.FireInfo, 1000)
+	start(t, store, dianemo.Config{Hooks: &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { fired <- i }}}, func(*dianemo.Peer) {})
+	return fired
+}
+
+func TestSchedulesOfANewerVersionDoNotDelayTheOthers(t *testing.T) {
+	for _, n := range []int{1, 100, 250} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			onEach(t, func(t *testing.T, store dianemo.Store) {
+				newer(t, store, n)
+				c := client(t, store)
+				put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Second), Job: dianemo.NewKind[Args]("kind", dianemo.Policy{}).New(Args{})})
+				fired := firings(t, store)
+				at := receive(t, fired).At
+				for range 2 {
+					next := receive(t, fired)
+					require.Equal(t, at.Add(time.Second), next.At)
+					require.Less(t, next.Late, time.Second)
+					at = next.At
+				}
+			})
+		})
+	}
+}
+
+// Those that stay due stand before all others in the index.
+func TestTheLeaderIsToldOfANewScheduleThatStandsBehindOnesThatCannotBeFired(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		newer(t, store, 3)
+		looked := make(chan bool, 1000)
+		fired := firings(t, &watchedStore{Store: store, read: func(due dianemo.SchedulesReply) { looked <- due.Asked == 0 }})
+		for !receive(t, looked) {
+		}
+		put(t, client(t, store), dianemo.Schedule{Name: "s", Rule: every(t, time.Second), Job: dianemo.NewKind[Args]("kind", dianemo.Policy{}).New(Args{})})
+		require.Equal(t, "s", receive(t, fired).Schedule)
+	})
+}
