@@ -25,13 +25,24 @@ type clock struct {
 	head   time.Time     // by the store's clock; zero: never
 	ahead  time.Duration // the store's clock less ours
 	firing bool          // they are being fired
+	heard  uint64        // how often it was told to look at once
 }
 
-// set takes in what was read.
-func (k *clock) set(head time.Time, ahead time.Duration) {
+// wakes is how often the clock was told to look at once: for who is about to read.
+func (k *clock) wakes() uint64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.head, k.ahead = head, ahead
+	return k.heard
+}
+
+// set takes in what was read after it had been woken that often. If it was woken
+// since, that was perhaps read too early, and it looks again.
+func (k *clock) set(wakes uint64, head time.Time, ahead time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.heard == wakes {
+		k.head, k.ahead = head, ahead
+	}
 }
 
 // now makes it look at once.
@@ -39,6 +50,7 @@ func (k *clock) now() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.head, k.ahead = time.Unix(0, 0), 0
+	k.heard++
 }
 
 // start reports whether it is time to fire, and if not, when it will be by our
@@ -126,10 +138,14 @@ func (part *partition) fire(ctx context.Context) {
 	p := part.peer
 	offset := 0         // how many were passed over
 	var began time.Time // by the store's clock, when the first of all was looked at last
+	var wakes uint64    // before that
 	for ctx.Err() == nil {
 		term := p.leading()
 		if term == 0 {
 			return
+		}
+		if offset == 0 {
+			wakes = part.clock.wakes()
 		}
 		begin := time.Now()
 		reply, err := p.store.Schedules(ctx, part.number, nil, offset)
@@ -138,7 +154,7 @@ func (part *partition) fire(ctx context.Context) {
 		case err != nil:
 			p.mended(part.number, err)
 		case reply.Asked == 0 && reply.Due >= offset:
-			part.clock.set(reply.Later, reply.Now.Sub(begin.Add(time.Since(begin)/2)))
+			part.clock.set(wakes, reply.Later, reply.Now.Sub(begin.Add(time.Since(begin)/2)))
 			part.unfired.about(p.logger, nil, "")
 			return
 		case offset > 0 && reply.overtakes(began):
@@ -160,7 +176,7 @@ func (part *partition) fire(ctx context.Context) {
 			part.unfired.about(p.logger, err, "schedules that are due could not be fired; the next round tries again", "partition", part.number)
 		}
 		if err != nil { // the rounds come back to it
-			part.clock.set(time.Time{}, 0)
+			part.clock.set(wakes, time.Time{}, 0)
 			return
 		}
 		if !done {

@@ -3,6 +3,7 @@ package dianemo_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,10 +89,57 @@ func TestTheLeaderIsToldOfANewScheduleThatStandsBehindOnesThatCannotBeFired(t *t
 	onEach(t, func(t *testing.T, store dianemo.Store) {
 		newer(t, store, 3)
 		looked := make(chan bool, 1000)
-		fired := firings(t, &watchedStore{Store: store, read: func(due dianemo.SchedulesReply) { looked <- due.Asked == 0 }})
+		fired := firings(t, &watchedStore{Store: store, read: func(due dianemo.SchedulesReply) { looked <- due.Asked == 0 && due.Due == 3 }})
 		for !receive(t, looked) {
 		}
 		put(t, client(t, store), dianemo.Schedule{Name: "s", Rule: every(t, time.Second), Job: dianemo.NewKind[Args]("kind", dianemo.Policy{}).New(Args{})})
 		require.Equal(t, "s", receive(t, fired).Schedule)
 	})
+}
+
+func TestAScheduleThatIsMadeWhileTheLeaderLooksIsNotForgotten(t *testing.T) {
+	for _, what := range []string{"a read of what is due", "a survey"} {
+		t.Run(what, func(t *testing.T) {
+			onEach(t, func(t *testing.T, store dianemo.Store) {
+				c := client(t, store)
+				kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+				require.NoError(t, store.Open(t.Context()))
+				late := "late" // in the partition of the other one
+				for store.Partition(late) != store.Partition("hourly") {
+					late += "+"
+				}
+				leads, heard, read := make(chan bool, 100), make(chan bool, 100), make(chan time.Time, 10000)
+				// The answer is not given before another schedule was made, and the leader told of it.
+				hold := sync.OnceFunc(func() {
+					for len(heard) > 0 {
+						<-heard
+					}
+					put(t, c, dianemo.Schedule{Name: late, Rule: every(t, time.Second), Job: kind.New(Args{})})
+					receive(t, heard)
+				})
+				w := &watchedStore{Store: store, heard: func() { heard <- true }}
+				if what == "a survey" {
+					w.read = func(due dianemo.SchedulesReply) { read <- due.Later }
+					w.surveyed = sync.OnceFunc(func() {
+						hold()
+						for receive(t, read).IsZero() { // that the leader knows it by now must not be undone
+						}
+					})
+				} else {
+					w.surveyed = func() { leads <- true }
+					w.read = func(due dianemo.SchedulesReply) {
+						if due.Asked == 0 && !due.Later.IsZero() {
+							hold()
+						}
+					}
+				}
+				fired := firings(t, w)
+				if what != "a survey" {
+					receive(t, leads)
+					put(t, c, dianemo.Schedule{Name: "hourly", Rule: every(t, time.Hour), Job: kind.New(Args{})}) // makes it read
+				}
+				require.Equal(t, late, receive(t, fired).Schedule)
+			})
+		})
+	}
 }
