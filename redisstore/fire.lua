@@ -13,8 +13,6 @@
 --       {'deposed'}, {'superseded'}
 --       word: done; waits, the last occurrence has not ended: what is to be run is left; paused; moved, another has
 --       decided, or changed it. Only done and waits have changed anything.
-local term = tonumber(redis.call('HGET', KEYS[2], 'term') or 0) or 0
-if ARGV[2] ~= '0' and tonumber(ARGV[2]) < term then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
@@ -27,6 +25,8 @@ if answer then
   end
   return reply
 end
+local term = tonumber(redis.call('HGET', KEYS[2], 'term') or 0) or 0
+if ARGV[2] ~= '0' and tonumber(ARGV[2]) < term then return {'deposed'} end
 
 local names, firings, ids = {}, {}, {}
 local lanes = tonumber(ARGV[4])

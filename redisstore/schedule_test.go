@@ -316,3 +316,26 @@ func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
 		}
 	})
 }
+
+// Else the leader would not know what it has done.
+func TestAFiringThatIsSentAgainAfterAChangeOfTheTermHasTheFirstAnswer(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		lead := func(term int64) {
+			_, err := f.Survey(t.Context(), &dianemo.Chore{Term: term, BeatEvery: time.Second, SilentAfter: time.Second})
+			require.NoError(t, err)
+		}
+		lead(8)
+		call := f.call("leader")
+		fire := dianemo.Fire{Term: 8, Again: time.Second, Firings: []dianemo.Firing{f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))}}
+		first, err := f.Fire(t.Context(), f.Partition("s"), call, fire)
+		require.NoError(t, err)
+		require.True(t, first.Fired[0].Done)
+		lead(9)
+		again, err := f.Fire(t.Context(), f.Partition("s"), call, fire)
+		require.NoError(t, err)
+		require.Equal(t, first, again)
+		_, err = f.Fire(t.Context(), f.Partition("s"), f.call("leader"), fire)
+		require.ErrorIs(t, err, dianemo.ErrDeposed)
+	})
+}
