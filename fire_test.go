@@ -3,6 +3,7 @@ package dianemo_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -141,5 +142,47 @@ func TestAScheduleThatIsMadeWhileTheLeaderLooksIsNotForgotten(t *testing.T) {
 				require.Equal(t, late, receive(t, fired).Schedule)
 			})
 		})
+	}
+}
+
+func TestADefinitionWithoutSenseIsSetAside(t *testing.T) {
+	store := redisStore(t, server.Client(t), 1)
+	c := client(t, store)
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	key := fmt.Sprintf("{test-%d:0}:schedules", namespaces.Load())
+	cursors := fmt.Sprintf("{test-%d:0}:cursors", namespaces.Load())
+	changes := map[string][2]string{
+		"nothing": {`"missed":"latest","overlap":"allow"`, `"x":1`},
+		"overlap": {`"overlap":"allow"`, `"overlap":"cancel"`},
+		"missed":  {`"missed":"latest"`, `"missed":"never"`},
+		"most":    {`"missed":"latest"`, `"missed":"latest","max":7`},
+		"least":   {`"missed":"latest"`, `"missed":"all"`},
+		"many":    {`"missed":"latest"`, `"missed":"all","max":1001`},
+		"form":    {`"v":1`, `"v":0`},
+		"end":     {`"v":1`, `"v":1,"end":-1`},
+		"built":   {`"v":1`, `"v":1,"built":-1`},
+		"known":   {`"v":1`, `"v":1,"known":[-1]`},
+		"more":    {`"v":1`, `"v":1,"more":[-1]`}, // what a later program may add
+	}
+	for name, change := range changes {
+		put(t, c, dianemo.Schedule{Name: name, Rule: every(t, time.Second), Job: kind.New(Args{})})
+		was := server.Client(t).HGet(t.Context(), key, name).Val()
+		require.Contains(t, was, change[0])
+		spoil(t, name, "schedules", strings.Replace(was, change[0], change[1], 1))
+	}
+	fired := firings(t, store)
+	for range 2 {
+		require.Equal(t, "more", receive(t, fired).Schedule)
+	}
+	for name := range changes {
+		info, err := c.GetSchedule(t.Context(), name)
+		require.NoError(t, err)
+		if name == "more" {
+			require.Equal(t, dianemo.Active, info.State)
+			continue
+		}
+		require.Equal(t, dianemo.Broken, info.State, name)
+		require.NotEmpty(t, info.Reason, name)
+		require.Contains(t, server.Client(t).HGet(t.Context(), cursors, name).Val(), "|broken|", name)
 	}
 }

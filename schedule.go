@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -236,6 +237,9 @@ func decodeDefinition(b []byte) (*definition, error) {
 	if d.Form > definitionForm {
 		return nil, errScheduleNewer
 	}
+	if d.Form < 1 {
+		return nil, fmt.Errorf("its definition is of no version: %d", d.Form)
+	}
 	var err error
 	if d.spec, err = DecodeSpec(d.Job); err != nil {
 		if errors.Is(err, errSpecNewer) {
@@ -251,7 +255,17 @@ func decodeDefinition(b []byte) (*definition, error) {
 			return nil, fmt.Errorf("its rule can't be read: %w", err)
 		}
 	}
-	if d.Start < 0 || d.End < 0 || d.Jitter < 0 || d.Jitter > maxJitter.Milliseconds() || d.Max < 0 || d.Max > maxMissedRun {
+	least, most := 0, 0
+	if d.Missed == MissedAll {
+		least, most = 1, maxMissedRun
+	}
+	switch {
+	case d.Missed != MissedLatest && d.Missed != MissedSkip && d.Missed != MissedAll:
+		return nil, fmt.Errorf("its definition has a policy for missed occurrences that there is not: %q", d.Missed)
+	case d.Overlap != OverlapAllow && d.Overlap != OverlapSkip && d.Overlap != OverlapWait:
+		return nil, fmt.Errorf("its definition has a policy for overlaps that there is not: %q", d.Overlap)
+	case d.Start < 0, d.End < 0, d.Built < 0, d.Jitter < 0, d.Jitter > maxJitter.Milliseconds(), d.Max < least, d.Max > most,
+		slices.ContainsFunc(d.Known, func(ms int64) bool { return ms < 0 }):
 		return nil, errors.New("a number in its definition is out of bounds")
 	}
 	d.bounds()
