@@ -195,6 +195,9 @@ func (d *definition) setBounds(start, end time.Time) error {
 		}
 		*bound.to = bound.at.UnixMilli()
 	}
+	if !end.IsZero() && d.End == 0 {
+		return &FieldError{"Schedule.End", end, "a time after 1970-01-01T00:00:00Z"} // 0 is stored for no bound
+	}
 	if instant(d.Start).Before(start) {
 		d.Start++ // to the millisecond, and not before it
 	}
