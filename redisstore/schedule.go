@@ -113,7 +113,7 @@ func (s *Store) SetSchedule(ctx context.Context, partition int, call dianemo.Cal
 		// At maxmemory it is refused, as an enqueue is; the others let Redis become emptier, or stop what fills it.
 		script, said = s.scripts.put, string(wish.Definition)
 	}
-	replies, err := s.eval(ctx, command{script, []string{t.call("schedule", call.Caller), t.key("schedules"), t.key("cursors"), t.key("fires")},
+	replies, err := s.eval(ctx, command{script, []string{t.call("schedule", call.Caller), t.key("schedules"), t.key("cursors"), t.key("fires"), t.key("info")},
 		[]any{call.Number, wish.Name, string(wish.What), wish.Version, said, millis(wish.Cursor), millis(wish.Next), millis(wish.From)}})
 	if err != nil {
 		return false, err

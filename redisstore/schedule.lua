@@ -1,5 +1,5 @@
 -- schedule: makes, changes, pauses, resumes, sets aside or removes a schedule. Moves no job.
--- KEYS  1 call, 2 schedules, 3 cursors, 4 fires
+-- KEYS  1 call, 2 schedules, 3 cursors, 4 fires, 5 info
 -- ARGV  1 call number, 2 name, 3 what: 'put', 'pause', 'resume', 'break' or 'remove',
 --       4 the version of the definition that this was decided by, 0: there was none, -1: whatever there is,
 --       5 put: the definition, break: why, 6 put, resume: the cursor (ms), '' to leave it,
@@ -21,7 +21,9 @@ local definition, record = redis.call('HGET', KEYS[2], name), redis.call('HGET',
 local c, why
 if record then c, why = cursor_of(record) end
 local score = redis.call('ZSCORE', KEYS[4], name)
-typed({KEYS[2], KEYS[3]}, {KEYS[4]})
+typed({KEYS[2], KEYS[3], KEYS[5]}, {KEYS[4]})
+local removed = (redis.call('HGET', KEYS[5], 'removed') or ''):match('^%d+$') or '0'
+removed = #removed <= 15 and tonumber(removed) or 0
 if why == 'newer' then return {'moved', 0} end
 if version ~= '-1' and version ~= (c and c.version or '0') then return {'moved', 0} end
 if not definition and not record and what ~= 'put' then return done('none', 0) end
@@ -29,6 +31,7 @@ if what == 'put' and at ~= '' and c and c.state == 'on' and score and score + 0 
 if at ~= '' and c and ARGV[8] ~= '' and c.at ~= ARGV[8] then return {'moved', 0} end
 
 if what == 'remove' then
+  if c and tonumber(c.version) > removed then redis.call('HSET', KEYS[5], 'removed', c.version) end
   redis.call('HDEL', KEYS[2], name)
   redis.call('HDEL', KEYS[3], name)
   redis.call('ZREM', KEYS[4], name)
@@ -39,7 +42,9 @@ if not c then
 end
 if what == 'put' then
   redis.call('HSET', KEYS[2], name, ARGV[5])
-  c.version = int(c.version + 1)
+  -- No version returns: what was decided by a definition that was removed must not count for the one made after it, though
+  -- the clock stands, nor must it after a failover that lost writes.
+  c.version = int(math.max(c.version + 1, removed + 1, now))
   if c.state == 'broken' then c.state = 'on' end
   c.reason = ''
 elseif what == 'pause' then
