@@ -314,7 +314,7 @@ func (c *Client) breakSchedule(ctx context.Context, partition int, s *StoredSche
 		wish.Version = AnyVersion
 	}
 	_, err := c.setSchedule(ctx, partition, wish)
-	if errors.Is(err, ErrMoved) || errors.Is(err, ErrNoSchedule) {
+	if errors.Is(err, ErrMoved) || errors.Is(err, ErrNoSchedule) || errors.Is(err, ErrNewer) {
 		return false, nil // it is another by now, or a newer version's
 	}
 	if err == nil {

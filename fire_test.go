@@ -186,3 +186,28 @@ func TestADefinitionWithoutSenseIsSetAside(t *testing.T) {
 		require.Contains(t, server.Client(t).HGet(t.Context(), cursors, name).Val(), "|broken|", name)
 	}
 }
+
+func TestAScheduleOfANewerVersionIsShownAndLeftAlone(t *testing.T) {
+	store := redisStore(t, server.Client(t), 1)
+	c := client(t, store)
+	s := dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: dianemo.NewKind[Args]("kind", dianemo.Policy{}).New(Args{})}
+	shown := func(state dianemo.ScheduleState) {
+		info, err := c.GetSchedule(t.Context(), "s")
+		require.NoError(t, err)
+		require.Equal(t, state, info.State)
+		require.Contains(t, info.Reason, "newer version")
+	}
+	put(t, c, s)
+	require.NoError(t, c.PauseSchedule(t.Context(), "s"))
+	spoil(t, "s", "schedules", `{"v":2,"rule":"lunar"}`)
+	shown(dianemo.Paused)
+	spoil(t, "s", "cursors", "2|1|on|whatever")
+	shown(dianemo.Active)
+	_, triggered := c.TriggerSchedule(t.Context(), "s")
+	for _, err := range []error{c.PutSchedule(t.Context(), s), c.PauseSchedule(t.Context(), "s"), c.ResumeSchedule(t.Context(), "s"),
+		c.RemoveSchedule(t.Context(), "s"), triggered} {
+		require.ErrorIs(t, err, dianemo.ErrNewer)
+		require.NotErrorIs(t, err, dianemo.ErrMoved)
+	}
+	shown(dianemo.Active)
+}

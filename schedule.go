@@ -227,7 +227,7 @@ func (d *definition) finishes() bool {
 func (d *definition) follows() bool { return d.Overlap == OverlapWait || d.finishes() }
 
 // errScheduleNewer: a definition of a newer version, which is left alone.
-var errScheduleNewer = errors.New("written by a newer version")
+var errScheduleNewer = ErrNewer
 
 // decodeDefinition reads what encode has written. What it returns is fit to be
 // fired.

@@ -28,7 +28,8 @@ type ScheduleInfo struct {
 	Schedule
 	Kind  string
 	State ScheduleState
-	// Reason is why it is broken, or why an active one has no next occurrence.
+	// Reason is why it is broken, or why an active one has no next occurrence here: a
+	// newer version of this library may have written it, for one.
 	Reason string
 	// Next is when the next occurrence is due, jitter included; in the past if it waits
 	// for another; zero if there is none, or none before the last one has ended.
@@ -198,6 +199,9 @@ func (c *Client) wishSchedule(ctx context.Context, name string, what ScheduleCha
 			if was.State == Broken {
 				return &ScheduleError{name, Broken, was.Reason}
 			}
+			if errors.Is(was.Err, ErrNewer) {
+				return fmt.Errorf("schedule %q: %w", name, was.Err)
+			}
 			if was.State != Paused {
 				return nil
 			}
@@ -356,6 +360,11 @@ func (c *Client) eachSchedules(ctx context.Context, names []string, do func(part
 func (s *StoredSchedule) info() ScheduleInfo {
 	i := ScheduleInfo{Schedule: Schedule{Name: s.Name}, State: s.State, Reason: s.Reason, Decided: s.Cursor, Last: s.Last, Unrecorded: s.Unrecorded}
 	d, err := s.decode()
+	if errors.Is(err, errScheduleNewer) {
+		// Programs that know it fire it. If its cursor can't be read, it is not known to be paused.
+		i.State, i.Reason = inherit(i.State, Active), inherit(i.Reason, err.Error())
+		return i
+	}
 	if err != nil {
 		i.State, i.Reason = Broken, inherit(i.Reason, err.Error())
 		return i

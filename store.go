@@ -81,7 +81,7 @@ type Store interface {
 	// SetSchedule makes, changes, pauses, resumes, sets aside or removes a schedule. It
 	// reports whether that one is due, or will be before all others of the partition
 	// that are not due yet. ErrMoved if it is not as the wish says, or if some of it is
-	// to be fired first; ErrNoSchedule; ErrStoreFull.
+	// to be fired first; ErrNoSchedule; ErrNewer; ErrStoreFull.
 	SetSchedule(ctx context.Context, partition int, call Call, wish ScheduleWish) (first bool, err error)
 	// Schedules reads those of a partition with these names, or, if names is nil, some
 	// that are due, those first that are due for longest, without the first offset of

@@ -121,6 +121,8 @@ func (s *Store) SetSchedule(ctx context.Context, partition int, call dianemo.Cal
 	switch reply := replies[0]; text(reply[0]) {
 	case "moved":
 		return false, dianemo.ErrMoved
+	case "newer":
+		return false, fmt.Errorf("schedule %q: %w", wish.Name, errNewer)
 	case "none":
 		return false, fmt.Errorf("%w: %q", dianemo.ErrNoSchedule, wish.Name)
 	default:

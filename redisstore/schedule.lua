@@ -5,7 +5,8 @@
 --       5 put: the definition, break: why, 6 put, resume: the cursor (ms), '' to leave it,
 --       7 put, resume: when it is due next (ms), '' for never, 8 the cursor that the new one takes the place of (ms),
 --       '': whatever there is
--- Reply {'ok', 1 if it is due, or will be before all others that are not yet}, {'none'}, {'superseded'}, {'moved'}: it is another version, or what is
+-- Reply {'ok', 1 if it is due, or will be before all others that are not yet}, {'none'}, {'superseded'}, {'newer'}: a newer program's,
+--       {'moved'}: it is another version, or what is
 --       due is to be fired first, since the cursor would pass over it, or some of it was fired meanwhile, since the
 --       cursor would go back before it. Nothing was done.
 local answer, superseded = recall(KEYS[1], ARGV[1])
@@ -24,7 +25,7 @@ local score = redis.call('ZSCORE', KEYS[4], name)
 typed({KEYS[2], KEYS[3], KEYS[5]}, {KEYS[4]})
 local removed = (redis.call('HGET', KEYS[5], 'removed') or ''):match('^%d+$') or '0'
 removed = #removed <= 15 and tonumber(removed) or 0
-if why == 'newer' then return {'moved', 0} end
+if why == 'newer' then return {'newer', 0} end
 if version ~= '-1' and version ~= (c and c.version or '0') then return {'moved', 0} end
 if not definition and not record and what ~= 'put' then return done('none', 0) end
 if what == 'put' and at ~= '' and c and c.state == 'on' and score and score + 0 <= now then return {'moved', 0} end

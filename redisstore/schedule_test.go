@@ -317,7 +317,7 @@ func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
 			}
 			_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.BreakIt, Version: dianemo.AnyVersion, Reason: "it | is so"})
 			if bad == "2|new" {
-				require.ErrorIs(t, err, dianemo.ErrMoved)
+				require.ErrorIs(t, err, dianemo.ErrNewer)
 				continue
 			}
 			require.NoError(t, err, "%q", bad)
