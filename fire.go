@@ -232,7 +232,7 @@ func (c *Client) fire(ctx context.Context, partition int, term int64, read Sched
 		for _, o := range f.Occurrences {
 			size += len(o.Spec)
 		}
-		if len(batch) == duePerFire || jobs+len(f.Occurrences) > MaxCallJobs/2 || bytes+size > MaxCallBytes {
+		if len(batch) == duePerFire || jobs+len(f.Occurrences) > MaxCallJobs/2 || bytes+size > MaxFireBytes {
 			if err := send(); err != nil {
 				return done, err
 			}

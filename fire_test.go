@@ -19,6 +19,14 @@ type watchedStore struct {
 	read     func(due dianemo.SchedulesReply) // what is due was read
 	surveyed func()
 	heard    func()
+	fire     func(dianemo.Fire)
+}
+
+func (s *watchedStore) Fire(ctx context.Context, partition int, call dianemo.Call, fire dianemo.Fire) (dianemo.FireReply, error) {
+	if s.fire != nil {
+		s.fire(fire)
+	}
+	return s.Store.Fire(ctx, partition, call, fire)
 }
 
 func (s *watchedStore) Schedules(ctx context.Context, partition int, names []string, offset int) (dianemo.SchedulesReply, error) {
@@ -210,4 +218,35 @@ func TestAScheduleOfANewerVersionIsShownAndLeftAlone(t *testing.T) {
 		require.NotErrorIs(t, err, dianemo.ErrMoved)
 	}
 	shown(dianemo.Active)
+}
+
+// A long call would keep everyone else waiting.
+func TestWhatOneCallFiresIsBoundedInBytes(t *testing.T) {
+	store := embeddedStore(t, 1)
+	midnight := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	store.SetTime(midnight)
+	c := client(t, store)
+	kind := dianemo.NewKind[string]("kind", dianemo.Policy{Grace: dianemo.Unlimited})
+	for i := range 4 {
+		put(t, c, dianemo.Schedule{Name: fmt.Sprint("s", i), Rule: every(t, time.Hour), Missed: dianemo.MissedAll, Job: kind.New(strings.Repeat("x", 10<<10))})
+	}
+	store.SetTime(midnight.Add(12 * time.Hour))
+	calls := make(chan dianemo.Fire, 100)
+	fired := firings(t, &watchedStore{Store: store, fire: func(f dianemo.Fire) { calls <- f }})
+	for range 4 * 12 {
+		receive(t, fired)
+	}
+	several := false
+	for len(calls) > 0 {
+		call := <-calls
+		bytes := 0
+		for _, firing := range call.Firings {
+			for _, o := range firing.Occurrences {
+				bytes += len(o.Spec)
+			}
+		}
+		require.LessOrEqual(t, bytes, 256<<10)
+		several = several || len(call.Firings) == 2
+	}
+	require.True(t, several)
 }

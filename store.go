@@ -73,7 +73,7 @@ type Store interface {
 	// Fire makes the occurrences of schedules that were decided, each together with
 	// the cursor by which it is never made again. ErrDeposed as with Reap, unless the
 	// Term is 0; ErrStoreFull. The firings are of different schedules and have at most
-	// MaxCallJobs occurrences.
+	// MaxCallJobs occurrences, and MaxFireBytes, if there are several.
 	Fire(ctx context.Context, partition int, call Call, fire Fire) (FireReply, error)
 	// Lead takes, renews or gives up the lease for the fleet's chores.
 	Lead(ctx context.Context, bid Bid) (Lease, error)
@@ -139,6 +139,8 @@ func (e storeError) Error() string { return string(e) }
 const (
 	MaxCallJobs  = 500
 	MaxCallBytes = 1 << 20
+	// MaxFireBytes is the same for calls that read or fire several schedules.
+	MaxFireBytes = 256 << 10
 )
 
 // A Call names one mutating call: the store keeps the last number of each

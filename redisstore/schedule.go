@@ -134,7 +134,7 @@ func (s *Store) SetSchedule(ctx context.Context, partition int, call dianemo.Cal
 func (s *Store) Schedules(ctx context.Context, partition int, names []string, offset int) (dianemo.SchedulesReply, error) {
 	var answer dianemo.SchedulesReply
 	t := s.tag(partition)
-	args := []any{duePage, dianemo.MaxCallBytes, offset}
+	args := []any{duePage, dianemo.MaxFireBytes, offset}
 	for _, name := range names[:min(len(names), dianemo.MaxCallJobs)] {
 		args = append(args, name)
 	}

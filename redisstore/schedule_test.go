@@ -390,3 +390,36 @@ func TestASchedulesVersionGrowsWithoutTheClock(t *testing.T) {
 		was = f.version("s")
 	}
 }
+
+// A long read would keep everyone else waiting.
+func TestAReadOfLargeSchedulesIsBounded(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		var names []string
+		for i, size := range []int{300 << 10, 100 << 10, 100 << 10, 100 << 10, 300 << 10, 10, 10} {
+			name := "s@" + strconv.Itoa(i)
+			names = append(names, name)
+			_, err := f.set(dianemo.ScheduleWish{Name: name, What: dianemo.PutIt, Definition: []byte(strings.Repeat("x", size)), Cursor: tick(0), Next: tick(i + 1)})
+			require.NoError(t, err)
+		}
+		want := []int{1, 2, 1, 1, 2}
+		offset := 0
+		for _, n := range want {
+			for _, asked := range [][]string{nil, names[offset:]} {
+				from := 0
+				if asked == nil {
+					from = offset
+				}
+				read, err := f.Schedules(t.Context(), f.Partition("s"), asked, from)
+				require.NoError(t, err)
+				require.Equal(t, n, read.Asked, "from %d on", offset)
+				require.Len(t, read.Schedules, n)
+				require.Equal(t, names[offset], read.Schedules[0].Name)
+				require.Equal(t, len(names), read.Due)
+			}
+			offset += n
+		}
+		read, err := f.Schedules(t.Context(), f.Partition("s"), nil, offset)
+		require.NoError(t, err)
+		require.Zero(t, read.Asked)
+	})
+}
