@@ -207,7 +207,7 @@ func TestAScheduleOfANewerVersionIsShownAndLeftAlone(t *testing.T) {
 	}
 	put(t, c, s)
 	require.NoError(t, c.PauseSchedule(t.Context(), "s"))
-	spoil(t, "s", "schedules", `{"v":2,"rule":"lunar"}`)
+	spoil(t, "s", "schedules", `{"v":2,"rule":{"phase":"new"}}`)
 	shown(dianemo.Paused)
 	spoil(t, "s", "cursors", "2|1|on|whatever")
 	shown(dianemo.Active)

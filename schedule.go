@@ -235,6 +235,12 @@ func decodeDefinition(b []byte) (*definition, error) {
 	d := &definition{}
 	reader := json.NewDecoder(bytes.NewReader(b))
 	if err := reader.Decode(d); err != nil {
+		var form struct {
+			V int `json:"v"`
+		}
+		if json.Unmarshal(b, &form) == nil && form.V > definitionForm {
+			return nil, errScheduleNewer // whatever its other fields have become
+		}
 		return nil, fmt.Errorf("its definition can't be read: %w", err)
 	}
 	if d.Form > definitionForm {
