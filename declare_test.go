@@ -95,14 +95,14 @@ type lateStore struct {
 	asked, may chan struct{}
 }
 
-func (s *lateStore) Schedules(ctx context.Context, partition int, names []string) (dianemo.SchedulesReply, error) {
+func (s *lateStore) Schedules(ctx context.Context, partition int, names []string, offset int) (dianemo.SchedulesReply, error) {
 	if len(names) > 0 {
 		s.once.Do(func() {
 			s.asked <- struct{}{}
 			<-s.may
 		})
 	}
-	return s.Store.Schedules(ctx, partition, names)
+	return s.Store.Schedules(ctx, partition, names, offset)
 }
 
 // of is that configuration, of a program that was built then.

@@ -38,7 +38,7 @@ func (s *declaringStore) Peers(context.Context) ([]PeerInfo, error) {
 	return slices.Clone(s.live), nil
 }
 
-func (s *declaringStore) Schedules(_ context.Context, _ int, names []string) (SchedulesReply, error) {
+func (s *declaringStore) Schedules(_ context.Context, _ int, names []string, _ int) (SchedulesReply, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reads++

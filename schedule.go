@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -194,6 +195,9 @@ func (d *definition) setBounds(start, end time.Time) error {
 		}
 		*bound.to = bound.at.UnixMilli()
 	}
+	if !end.IsZero() && d.End == 0 {
+		return &FieldError{"Schedule.End", end, "a time after 1970-01-01T00:00:00Z"} // 0 is stored for no bound
+	}
 	if instant(d.Start).Before(start) {
 		d.Start++ // to the millisecond, and not before it
 	}
@@ -223,7 +227,7 @@ func (d *definition) finishes() bool {
 func (d *definition) follows() bool { return d.Overlap == OverlapWait || d.finishes() }
 
 // errScheduleNewer: a definition of a newer version, which is left alone.
-var errScheduleNewer = errors.New("written by a newer version")
+var errScheduleNewer = ErrNewer
 
 // decodeDefinition reads what encode has written. What it returns is fit to be
 // fired.
@@ -231,10 +235,19 @@ func decodeDefinition(b []byte) (*definition, error) {
 	d := &definition{}
 	reader := json.NewDecoder(bytes.NewReader(b))
 	if err := reader.Decode(d); err != nil {
+		var form struct {
+			V int `json:"v"`
+		}
+		if json.Unmarshal(b, &form) == nil && form.V > definitionForm {
+			return nil, errScheduleNewer // whatever its other fields have become
+		}
 		return nil, fmt.Errorf("its definition can't be read: %w", err)
 	}
 	if d.Form > definitionForm {
 		return nil, errScheduleNewer
+	}
+	if d.Form < 1 {
+		return nil, fmt.Errorf("its definition is of no version: %d", d.Form)
 	}
 	var err error
 	if d.spec, err = DecodeSpec(d.Job); err != nil {
@@ -251,7 +264,17 @@ func decodeDefinition(b []byte) (*definition, error) {
 			return nil, fmt.Errorf("its rule can't be read: %w", err)
 		}
 	}
-	if d.Start < 0 || d.End < 0 || d.Jitter < 0 || d.Jitter > maxJitter.Milliseconds() || d.Max < 0 || d.Max > maxMissedRun {
+	least, most := 0, 0
+	if d.Missed == MissedAll {
+		least, most = 1, maxMissedRun
+	}
+	switch {
+	case d.Missed != MissedLatest && d.Missed != MissedSkip && d.Missed != MissedAll:
+		return nil, fmt.Errorf("its definition has a policy for missed occurrences that there is not: %q", d.Missed)
+	case d.Overlap != OverlapAllow && d.Overlap != OverlapSkip && d.Overlap != OverlapWait:
+		return nil, fmt.Errorf("its definition has a policy for overlaps that there is not: %q", d.Overlap)
+	case d.Start < 0, d.End < 0, d.Built < 0, d.Jitter < 0, d.Jitter > maxJitter.Milliseconds(), d.Max < least, d.Max > most,
+		slices.ContainsFunc(d.Known, func(ms int64) bool { return ms < 0 }):
 		return nil, errors.New("a number in its definition is out of bounds")
 	}
 	d.bounds()

@@ -147,6 +147,7 @@ func TestABadScheduleIsRefusedByField(t *testing.T) {
 		},
 		"Schedule.Start":                   func(s *dianemo.Schedule) { s.Start = time.Date(1800, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"Schedule.End":                     func(s *dianemo.Schedule) { s.Start, s.End = noon, noon.Add(-time.Second) },
+		"Schedule.End: no bound":           func(s *dianemo.Schedule) { s.End = time.Unix(0, 0) },
 		"Schedule.Jitter":                  func(s *dianemo.Schedule) { s.Jitter = -1 },
 		"Schedule.Missed":                  func(s *dianemo.Schedule) { s.Missed = "never" },
 		"Schedule.MissedMax":               func(s *dianemo.Schedule) { s.MissedMax = 3 },
@@ -183,12 +184,12 @@ func (s *fitfulStore) SetSchedule(ctx context.Context, partition int, call diane
 	return s.Store.SetSchedule(ctx, partition, call, wish)
 }
 
-func (s *fitfulStore) Schedules(ctx context.Context, partition int, names []string) (dianemo.SchedulesReply, error) {
+func (s *fitfulStore) Schedules(ctx context.Context, partition int, names []string, offset int) (dianemo.SchedulesReply, error) {
 	if s.moves == 0 && s.silences > 0 {
 		s.silences--
 		return dianemo.SchedulesReply{}, errors.New("no answer")
 	}
-	return s.Store.Schedules(ctx, partition, names)
+	return s.Store.Schedules(ctx, partition, names, offset)
 }
 
 func TestAChangeOfAScheduleOutlastsASilenceOfTheStore(t *testing.T) {

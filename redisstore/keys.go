@@ -29,7 +29,7 @@ import (
 //	{ns:p}:schedules         hash    name → definition, see dianemo's schedule.go
 //	{ns:p}:cursors           hash    name → what changes of a schedule, see cursor.lua
 //	{ns:p}:fires             zset    name → when the schedule is to be looked at (ms)
-//	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; paused: kinds; hold:<lane> → peer|until (ms)
+//	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; paused: kinds; removed: the highest version of a schedule that was; hold:<lane> → peer|until (ms)
 //	{ns:p}:call:<edge>:<caller> string, expires: the caller's last call and its answer
 //	{ns}:layout              hash    layout, min_peer, partitions
 //	{ns}:kinds               hash    kind → what is kept of its finished jobs

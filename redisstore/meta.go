@@ -25,7 +25,7 @@ type meta struct {
 const metaFields = 15
 
 // errNewer: written by a newer version of this library, and left alone.
-var errNewer = errors.New("redisstore: the record is of a newer version")
+var errNewer = dianemo.ErrNewer
 
 // corruptError: a record that no version of this library has written.
 type corruptError struct{ record string }
