@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -111,7 +110,7 @@ func TestWhateverBefallsLeadersAroundTheTicksEveryOccurrenceIsMadeOnce(t *testin
 			})
 			took := time.Since(end)
 			for _, c := range contenders {
-				c.signal(syscall.SIGTERM)
+				c.terminate()
 			}
 			for _, c := range contenders {
 				require.Empty(t, c.exit().Cause)
