@@ -348,7 +348,7 @@ func TestAFiringThatIsSentAgainAfterAChangeOfTheTermHasTheFirstAnswer(t *testing
 		}
 		lead(8)
 		call := f.call("leader")
-		fire := dianemo.Fire{Term: 8, Again: time.Second, Firings: []dianemo.Firing{f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))}}
+		fire := dianemo.Fire{Term: 8, Firings: []dianemo.Firing{f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))}}
 		first, err := f.Fire(t.Context(), f.Partition("s"), call, fire)
 		require.NoError(t, err)
 		require.True(t, first.Fired[0].Done)
