@@ -424,7 +424,7 @@ func (p *Peer) hear(m Message) {
 		}
 	}
 	if m.Word == "" || m.Word == FireNow {
-		p.fireNow(m.Partition, m.Word == "")
+		p.fireNow(m.Partition, m.Word == "" || m.Partition == Everywhere)
 	}
 	if m.Word == "" || m.Word == Look {
 		p.restand() // who was told to look stands no more

@@ -174,7 +174,7 @@ const (
 	BeatNow Word = "beat" // something was decided about runs of this peer in the partition
 	ShowNow Word = "show" // something was decided about this peer, or all
 	BidNow  Word = "bid"  // the leader has left
-	FireNow Word = "fire" // a schedule of the partition is due sooner than known; for the leader
+	FireNow Word = "fire" // a schedule of the partition, or Everywhere, is due sooner than known; for the leader
 )
 
 // A Lane is where jobs wait for a claim. All its jobs have the same kind,
