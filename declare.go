@@ -181,7 +181,7 @@ func (p *Peer) declareDue(ctx context.Context) error {
 			was := &read.Schedules[i]
 			d := left[was.Name]
 			old, err := was.decode()
-			if err != nil && !errors.Is(err, errScheduleNewer) {
+			if err != nil && !errors.Is(err, ErrNewer) {
 				continue
 			}
 			var next *definition
@@ -239,7 +239,7 @@ func (p *Peer) declareSchedule(ctx context.Context, d *declaredSchedule) error {
 }
 
 // isOwn reports whether an error is about this one schedule, and will be the same soon.
-func isOwn(err error) bool { return errors.Is(err, ErrInvalid) || errors.Is(err, errScheduleNewer) }
+func isOwn(err error) bool { return errors.Is(err, ErrInvalid) || errors.Is(err, ErrNewer) }
 
 // fails takes in that it could not be declared.
 func (d *declaredSchedule) fails(logger *slog.Logger, err error) {

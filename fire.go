@@ -206,7 +206,7 @@ func (c *Client) fire(ctx context.Context, partition int, term int64, read Sched
 			continue
 		}
 		d, err := s.decode()
-		if errors.Is(err, errScheduleNewer) {
+		if errors.Is(err, ErrNewer) {
 			continue
 		}
 		var f Firing

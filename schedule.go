@@ -226,9 +226,6 @@ func (d *definition) finishes() bool {
 // follows reports whether the end of an occurrence makes another one due.
 func (d *definition) follows() bool { return d.Overlap == OverlapWait || d.finishes() }
 
-// errScheduleNewer: a definition of a newer version, which is left alone.
-var errScheduleNewer = ErrNewer
-
 // decodeDefinition reads what encode has written. What it returns is fit to be
 // fired.
 func decodeDefinition(b []byte) (*definition, error) {
@@ -239,12 +236,12 @@ func decodeDefinition(b []byte) (*definition, error) {
 			V int `json:"v"`
 		}
 		if json.Unmarshal(b, &form) == nil && form.V > definitionForm {
-			return nil, errScheduleNewer // whatever its other fields have become
+			return nil, ErrNewer // whatever its other fields have become
 		}
 		return nil, fmt.Errorf("its definition can't be read: %w", err)
 	}
 	if d.Form > definitionForm {
-		return nil, errScheduleNewer
+		return nil, ErrNewer
 	}
 	if d.Form < 1 {
 		return nil, fmt.Errorf("its definition is of no version: %d", d.Form)
@@ -252,7 +249,7 @@ func decodeDefinition(b []byte) (*definition, error) {
 	var err error
 	if d.spec, err = DecodeSpec(d.Job); err != nil {
 		if errors.Is(err, errSpecNewer) {
-			return nil, errScheduleNewer
+			return nil, ErrNewer
 		}
 		return nil, fmt.Errorf("its job can't be read: %w", err)
 	}

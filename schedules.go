@@ -95,7 +95,7 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 		var old *definition
 		if err == nil {
 			old, err = was.decode()
-			if errors.Is(err, errScheduleNewer) {
+			if errors.Is(err, ErrNewer) {
 				return false, fmt.Errorf("schedule %q: %w", name, err)
 			}
 		}
@@ -416,7 +416,7 @@ func (c *Client) eachSchedules(ctx context.Context, names []string, do func(part
 func (s *StoredSchedule) info() ScheduleInfo {
 	i := ScheduleInfo{Schedule: Schedule{Name: s.Name}, State: s.State, Reason: s.Reason, Decided: s.Cursor, Last: s.Last, Unrecorded: s.Unrecorded}
 	d, err := s.decode()
-	if errors.Is(err, errScheduleNewer) {
+	if errors.Is(err, ErrNewer) {
 		// Programs that know it fire it. If its cursor can't be read, it is not known to be paused.
 		i.State, i.Reason = inherit(i.State, Active), inherit(i.Reason, err.Error())
 		return i

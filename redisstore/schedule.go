@@ -122,7 +122,7 @@ func (s *Store) SetSchedule(ctx context.Context, partition int, call dianemo.Cal
 	case "moved":
 		return false, dianemo.ErrMoved
 	case "newer":
-		return false, fmt.Errorf("schedule %q: %w", wish.Name, errNewer)
+		return false, fmt.Errorf("schedule %q: %w", wish.Name, dianemo.ErrNewer)
 	case "none":
 		return false, fmt.Errorf("%w: %q", dianemo.ErrNoSchedule, wish.Name)
 	default:
@@ -176,7 +176,7 @@ func (s *Store) Schedules(ctx context.Context, partition int, names []string, of
 			switch {
 			case err == nil:
 				one.LastState, one.LastEnded = dianemo.State(m.state), instant(m.ended)
-			case errors.Is(err, errNewer):
+			case errors.Is(err, dianemo.ErrNewer):
 				one.LastState = dianemo.Running // taken to live, as fire.lua does
 			}
 		}
@@ -189,7 +189,7 @@ func (s *Store) Schedules(ctx context.Context, partition int, names []string, of
 func parseCursor(s string, into *dianemo.StoredSchedule) error {
 	form, rest, _ := strings.Cut(s, "|")
 	if n, ok := digits(form, 1, 18); ok && n > layoutVersion {
-		return errNewer
+		return dianemo.ErrNewer
 	}
 	f := strings.SplitN(rest, "|", 9)
 	if form != "1" || len(f) != 9 {
