@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -125,13 +127,20 @@ func schedules(n int) error {
 	if err != nil {
 		return err
 	}
-	var slow []time.Duration
+	slow := map[string][]time.Duration{} // by the script's first key, without its caller
 	for _, l := range logged {
-		slow = append(slow, l.Duration)
+		name := l.Args[0]
+		if len(l.Args) > 3 {
+			_, name, _ = strings.Cut(l.Args[3], "}:")
+			name, _, _ = strings.Cut(strings.TrimPrefix(name, "call:"), ":")
+		}
+		slow[name] = append(slow[name], l.Duration)
 	}
-	slices.Sort(slow)
-	if len(slow) > 0 {
-		fmt.Printf("the longest call of Redis meanwhile          %8.2f ms   calls above 0.5 ms: %d\n", ms(slow[len(slow)-1]), len(slow))
+	for _, name := range slices.Sorted(maps.Keys(slow)) {
+		all := slow[name]
+		slices.Sort(all)
+		fmt.Printf("  Redis was held by %-12s  %4d times for longer than 0.5 ms, p50 %.2f, p99 %.2f, max %.2f ms\n", name, len(all),
+			ms(all[len(all)/2]), ms(all[len(all)*99/100]), ms(all[len(all)-1]))
 	}
 	stop()
 	return <-ended
