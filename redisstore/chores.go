@@ -119,7 +119,7 @@ func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, peer
 		keys = append(keys, t.lane(name), t.done(dianemo.Unreachable, l.Kind), t.done(dianemo.Cancelled, l.Kind))
 		args = append(args, laneBase(l), name, laneClass(l))
 	}
-	replies, err := s.eval(ctx, command{s.scripts.reap, keys, append(args, runs...)})
+	replies, err := s.eval(ctx, command{s.scripts.reap, append(keys, t.heirs()...), append(args, runs...)})
 	if err != nil {
 		return answer, err
 	}
@@ -252,6 +252,7 @@ func (s *Store) Miss(ctx context.Context, partition int, call dianemo.Call, chor
 		ended := laneExpired(lane)
 		keys := []string{t.call(dianemo.EdgeMiss, call.Caller), t.key("meta"), t.key("info"), t.key("lanes"), t.key("counts"),
 			t.lane(name), t.done(ended, lane.Kind)}
+		keys = append(keys, t.heirs()...)
 		replies, err := s.eval(ctx, command{s.scripts.miss, keys, []any{next, chore.Term, min(chore.Limit-len(answer.Jobs), dianemo.MaxCallJobs), name,
 			laneBase(lane), laneClass(lane), graceMillis(lane.Grace), string(ended)}})
 		if err != nil {

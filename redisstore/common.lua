@@ -135,6 +135,31 @@ local function tally(counts)
   end
 end
 
+-- Jobs that have children stand in kids. When such a job ends it goes into the outbox, from which its children are
+-- released bit by bit, from the first on. The last two keys of the scripts that end jobs are kids and outbox. bequeath
+-- returns how many of these jobs have children.
+local function bequeath(ids)
+  local kids, outbox = KEYS[#KEYS - 1], KEYS[#KEYS]
+  if #ids == 0 or redis.call('HLEN', kids) == 0 then return 0 end
+  local fields, scores = {}, {}
+  for from = 1, #ids, 1000 do
+    local last = math.min(from + 999, #ids)
+    local had = redis.call('HMGET', kids, unpack(ids, from, last))
+    for j = from, last do
+      if had[j - from + 1] then
+        fields[#fields + 1] = ids[j]
+        fields[#fields + 1] = ''
+        scores[#scores + 1] = int(now)
+        scores[#scores + 1] = ids[j]
+      end
+    end
+  end
+  if #scores == 0 then return 0 end
+  redis.call('HSET', kids, unpack(fields))
+  redis.call('ZADD', outbox, unpack(scores))
+  return #scores / 2
+end
+
 -- first puts a lane's earliest due time right in the index of lanes.
 local function first(lanes, name, lane)
   local head = redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')

@@ -81,7 +81,7 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 		}
 		order = append(order, members[g]...)
 	}
-	replies, err := s.eval(ctx, command{s.scripts.enqueue, keys, args})
+	replies, err := s.eval(ctx, command{s.scripts.enqueue, append(keys, t.heirs()...), args})
 	if err != nil {
 		return dianemo.EnqueueReply{}, err
 	}

@@ -1,6 +1,7 @@
 -- enqueue: nothing -> scheduled. A job that is to replace the one that holds its unique slot: that one, blocked or
 -- scheduled and not started -> cancelled.
--- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 unique, 6 counts, 7 blocked, then the lanes, then the sets of cancelled jobs
+-- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 unique, 6 counts, 7 blocked, then the lanes, then the sets of cancelled jobs,
+--       then kids, outbox
 -- ARGV  1 call number, 2 number of lanes, their names,
 --       then groups of jobs with the same lane, due time and overrides, each: lane (its place), due ('@' ms, or '+' ms
 --       from now), overrides ('' or 'weight|max_reruns|size|unique|replace', each may be empty), number of jobs, their
@@ -124,8 +125,9 @@ local news, sets = {}, 7 + tonumber(ARGV[2])
 local hashes, zsets = {KEYS[3]}, {KEYS[4]}
 for lane in pairs(heads) do zsets[#zsets + 1] = KEYS[7 + lane] end
 if #overrides > 0 then
-  hashes = {KEYS[3], KEYS[5], KEYS[6]}
+  hashes = {KEYS[3], KEYS[5], KEYS[6], KEYS[#KEYS - 1]}
   zsets[#zsets + 1] = KEYS[7]
+  zsets[#zsets + 1] = KEYS[#KEYS]
 end
 for _, job in ipairs(gone) do zsets[#zsets + 1] = KEYS[sets + job.set] end
 typed(hashes, zsets)
@@ -147,6 +149,9 @@ for lane, head in pairs(heads) do
 end
 for lane in pairs(uneven) do first(KEYS[4], ARGV[2 + lane], KEYS[7 + lane]) end
 tally(KEYS[6])
+local out = {}
+for j, job in ipairs(gone) do out[j] = job.id end
+bequeath(out)
 news, existing = table.concat(news, ' '), table.concat(existing, ' ')
 keep(KEYS[1], ARGV[1], news .. '|' .. existing)
 return {'ok', news, existing}

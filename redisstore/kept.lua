@@ -21,14 +21,15 @@ local function outlived(set, meta, state, age, count, added, most)
   end
   if #ids == 0 then return nil, false end
   local metas = redis.call('HMGET', meta, unpack(ids))
+  -- What has children stays until they are let go of.
+  local kids = redis.call('HLEN', KEYS[#KEYS - 1]) > 0 and redis.call('HMGET', KEYS[#KEYS - 1], unpack(ids)) or {}
   local kept, classes, runs, slots, n, clean = {}, {}, {}, {}, 0, state == 'succeeded'
   local pattern = '^1|' .. state .. '|[^|]*|[^|]*|[^|]*|[^|]*|([^:|]*:%d):[^|]*|[^|]*|[^|]*|%d+|%d+|(%d+)|[^|]*|[^|]*|[^|]*|([^|]*)|'
   for j, id in ipairs(ids) do
     -- Only what its record calls ended in this state goes. What can't be read is for repair to decide.
     if metas[j] then
       local class, ran, unique = metas[j]:match(pattern)
-      -- A place for what keeps a job although its time is over.
-      if class then
+      if class and not kids[j] then
         n = n + 1
         kept[n] = id
         classes[class] = (classes[class] or 0) + 1

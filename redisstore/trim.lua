@@ -1,5 +1,5 @@
 -- trim: lets go of jobs that ended long ago, or of which there are too many. Moves no job.
--- KEYS  1 call, 2 info, 3 counts, 4 spec, 5 meta, 6 result, 7 errors, 8 unique, then the sets of ended jobs
+-- KEYS  1 call, 2 info, 3 counts, 4 spec, 5 meta, 6 result, 7 errors, 8 unique, then the sets of ended jobs, then kids, outbox
 -- ARGV  1 call number, 2 term, 3 jobs at most, then for each set: state, how long they are kept (ms, -1 no limit),
 --       how many (-1 no limit)
 -- Reply {'ok', number of jobs, 1 if there may be more}, {'deposed'}, {'superseded'}
@@ -13,7 +13,7 @@ if answer then
 end
 
 local found, n, more = {}, 0, 0
-for set = 9, #KEYS do
+for set = 9, #KEYS - 2 do
   local a, left = 4 + (set - 9) * 3, ARGV[3] - n
   if left < 1 then
     more = 1

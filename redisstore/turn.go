@@ -151,11 +151,11 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		}
 	}
 	args = append(args, singles...)
-	return command{s.scripts.settle, append(keys, t.key("unique"), t.key("spec")), args}
+	return command{s.scripts.settle, append(keys, t.key("unique"), t.key("spec"), t.key("kids"), t.key("outbox")), args}
 }
 
 func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
-	keys := make([]string, 0, 8+2*len(claim.Lanes))
+	keys := make([]string, 0, 10+2*len(claim.Lanes))
 	keys = append(keys, t.call(dianemo.EdgeClaim, call.Caller), t.key("spec"), t.key("meta"), t.run(call.Caller),
 		t.key("beats"), t.key("info"), t.key("lanes"), t.key("counts"))
 	args := make([]any, 0, 19+9*len(claim.Lanes))
@@ -175,7 +175,7 @@ func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
 		args = append(args, name, laneBase(l.Lane), laneClass(l.Lane), l.Priority, graceMillis(l.Grace), string(expired),
 			l.Lane.Weight, l.Weight, l.Reruns)
 	}
-	return command{s.scripts.claim, keys, args}
+	return command{s.scripts.claim, append(keys, t.heirs()...), args}
 }
 
 // claimed reads a claim's reply.
