@@ -225,6 +225,7 @@ func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64, beat int)
 			return reply.More, err
 		})
 	}
+	p.heirsIn(ctx, s, again)
 	late := s.Next != 0 || s.Err != nil || slices.ContainsFunc(s.Lanes, func(l LaneHead) bool { return l.Grace >= 0 && s.Now.Sub(l.Due) > l.Grace })
 	if late {
 		again(func(call Call, chore Chore) (bool, error) {

@@ -428,6 +428,9 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 // settled tells the hooks, once the store has answered.
 func (part *partition) settled(settle []finished, reply TurnReply) {
 	part.follow(settle)
+	if reply.Heirs {
+		part.peer.releaseHeirs(part.number)
+	}
 	part.mu.Lock()
 	part.sending = nil
 	part.mu.Unlock()

@@ -69,11 +69,11 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 	var keys []string
 	for i := range batch {
 		t := s.tag(batch[i].Partition)
-		keys = append(keys, t.key("beats"), t.key("info"), t.key("lanes"), t.key("fires"))
+		keys = append(keys, t.key("beats"), t.key("info"), t.key("lanes"), t.key("fires"), t.key("outbox"), t.key("blocked"), t.key("gates"))
 	}
-	args := []any{lanesPage, "", 0, 0}
+	args := []any{lanesPage, "", 0, 0, gateFor.Milliseconds()}
 	if chore != nil {
-		args = []any{lanesPage, chore.Term, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds()}
+		args = []any{lanesPage, chore.Term, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds(), gateFor.Milliseconds()}
 	}
 	replies, err := s.eval(ctx, command{s.scripts.survey, keys, args})
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 	}
 	for i, v := range replies[0][2:] {
 		found, one := list(v), &batch[i]
-		if len(found) != 4 {
+		if len(found) != 6 {
 			return fmt.Errorf("redisstore: survey answered %d values for a partition", len(found))
 		}
 		one.Now = time.UnixMicro(number(replies[0][1]))
@@ -93,6 +93,7 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 			one.Silent = append(one.Silent, text(peer))
 		}
 		one.Fires = instant(number(found[3]))
+		one.Heirs, one.Late = number(found[4]) == 1, number(found[5]) == 1
 		lanes := list(found[2])
 		if one.Lanes = headsOf(lanes); len(lanes) == 2*lanesPage {
 			one.Next = lanesPage

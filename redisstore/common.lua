@@ -80,6 +80,13 @@ end
 -- class_of is the 'kind:priority' of a lane's base name.
 local function class_of(base) return base:match('^[^:]*:[^:]*') end
 
+-- start_by is until when a blocked job must start: a time of its own and its grace say so, else nothing does.
+local function start_by(m)
+  local grace = m.lane:match('^[^:]*:[^:]*:(%d+):')
+  if m.due + 0 <= 0 or not grace then return 'inf' end
+  return int(m.due + grace)
+end
+
 -- A running job that someone cancelled: its record says so, and what would start it again ends it.
 local function marked(m) return m.state == 'running' and m.reason == 'cancel' end
 

@@ -23,6 +23,7 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 		readers = append(readers, func(reply []any) error {
 			answer.News = news(reply[1])
 			answer.Stale, answer.Cancelled = runRefs(list(reply[2])), runRefs(list(reply[3]))
+			answer.Heirs = number(reply[4]) > 0
 			return nil
 		})
 	}
