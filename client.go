@@ -267,7 +267,7 @@ func (q *Request) record() (Record, error) {
 		return Record{}, &FieldError{"args and headers", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes at most", MaxPayload)}
 	}
 	r := Record{ID: o.ID, Lane: spec.Lane(), RunAt: o.RunAt, Delay: o.Delay, Weight: o.Weight, Reruns: o.Reruns, Unique: o.Unique,
-		Blocked: len(o.Parents) > 0, Parents: slices.Clone(o.Parents), Spec: EncodeSpec(&spec)}
+		Blocked: len(o.Parents) > 0, Parents: withConditions(o.Parents), Spec: EncodeSpec(&spec)}
 	if r.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {

@@ -91,6 +91,15 @@ func checkParents(o *Options) error {
 	return nil
 }
 
+// withConditions are the parents with their defaults.
+func withConditions(parents []Parent) []Parent {
+	parents = slices.Clone(parents)
+	for i := range parents {
+		parents[i].On = inherit(parents[i].On, OnSuccess)
+	}
+	return parents
+}
+
 // A CycleError shows jobs of one call that wait for each other. Nothing was
 // written. It unwraps to [ErrInvalid].
 type CycleError struct {

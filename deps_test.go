@@ -81,3 +81,144 @@ func TestAChainOfAThousandIsQuick(t *testing.T) {
 		t.Log("done", time.Since(begin))
 	})
 }
+
+func TestAFailedParentThatIsRequeuedAndSucceedsBringsItsChildrenBack(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		failing := make(chan bool, 1)
+		failing <- true
+		var kind dianemo.Kind[Args]
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[Args]) error {
+				if job.ID == "parent" {
+					select {
+					case <-failing:
+						return dianemo.Fail(errors.New("boom"))
+					default:
+					}
+				}
+				return nil
+			})
+		})
+		options := func(id string, parents []dianemo.Parent) dianemo.Request {
+			return kind.NewWith(Args{}, dianemo.Options{ID: id, Parents: parents})
+		}
+		_, err := c.EnqueueMany(t.Context(), options("parent", nil), options("child", dianemo.After("parent")), options("grandchild", dianemo.After("child")),
+			options("mend", dianemo.AfterFailure("parent")), options("cleanup", dianemo.AfterFailure("child")))
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Skipped, ends(t, c, "grandchild"))
+		require.Equal(t, dianemo.Succeeded, ends(t, c, "mend"))
+		require.Equal(t, dianemo.Succeeded, ends(t, c, "cleanup"), "to be skipped is not to succeed")
+		info := get(t, c, "child")
+		require.Equal(t, dianemo.Skipped, info.State)
+		require.Equal(t, "parent", info.Reason)
+		require.NoError(t, c.Requeue(t.Context(), "parent"))
+		require.Eventually(t, func() bool { return get(t, c, "grandchild").State == dianemo.Succeeded }, 20*time.Second, 5*time.Millisecond)
+		require.Equal(t, dianemo.Succeeded, get(t, c, "child").State)
+		require.Equal(t, 1, get(t, c, "mend").Runs)
+	})
+}
+
+func TestABlockedJobCanBeCancelledAndItsChildrenHearOfIt(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+		request := func(id string, parents []dianemo.Parent) dianemo.Request {
+			return kind.NewWith(Args{}, dianemo.Options{ID: id, Parents: parents})
+		}
+		_, err := c.EnqueueMany(t.Context(), request("a", nil), request("b", dianemo.After("a")), request("c", dianemo.After("b")), request("d", dianemo.AfterEnd("b")))
+		require.NoError(t, err)
+		require.NoError(t, c.Cancel(t.Context(), "b"))
+		require.Equal(t, dianemo.Skipped, ends(t, c, "c"))
+		require.Eventually(t, func() bool { return get(t, c, "d").State == dianemo.Queued }, 20*time.Second, 5*time.Millisecond)
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { handle(t, p, "kind", dianemo.Policy{}, byArgs) })
+		require.Equal(t, dianemo.Succeeded, ends(t, c, "d"))
+		require.Equal(t, dianemo.Succeeded, ends(t, c, "a"))
+		require.Equal(t, dianemo.Cancelled, get(t, c, "b").State)
+	})
+}
+
+func TestABlockedJobIsMissedWhenItsTimeIsOver(t *testing.T) {
+	for _, partitions := range []int{1, 8} {
+		store := embeddedStore(t, partitions)
+		noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+		store.SetTime(noon)
+		c := client(t, store)
+		kind := dianemo.NewKind[Args]("kind", dianemo.Policy{Grace: time.Minute})
+		foreign := dianemo.NewKind[Args]("foreign", dianemo.Policy{Grace: dianemo.Unlimited})
+		child := func(id string, at time.Time, parents []dianemo.Parent) dianemo.Request {
+			return kind.NewWith(Args{}, dianemo.Options{ID: id, Parents: parents, RunAt: at})
+		}
+		_, err := c.EnqueueMany(t.Context(), foreign.NewWith(Args{}, dianemo.Options{ID: "parent"}), child("timed", noon.Add(time.Hour), dianemo.After("parent")),
+			child("untimed", time.Time{}, dianemo.After("parent")), child("after", time.Time{}, dianemo.AfterFailure("timed")))
+		require.NoError(t, err)
+		ran := make(chan dianemo.Job[Args], 10)
+		start(t, store, quick, func(p *dianemo.Peer) { handle(t, p, "kind", dianemo.Policy{Grace: time.Minute}, sees(ran)) })
+		store.SetTime(noon.Add(time.Hour + time.Minute))
+		require.Equal(t, dianemo.Blocked, get(t, c, "timed").State)
+		store.SetTime(noon.Add(time.Hour + time.Minute + time.Second))
+		require.Equal(t, "after", receive(t, ran).ID)
+		info := get(t, c, "timed")
+		require.Equal(t, dianemo.Missed, info.State)
+		require.Equal(t, "grace", info.Reason)
+		require.Equal(t, dianemo.Blocked, get(t, c, "untimed").State)
+	}
+}
+
+func TestAParentThatDoesNotExistIsRefusedUnlessItMayBeGone(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+		request := func(id string, parents ...dianemo.Parent) dianemo.Request {
+			return kind.NewWith(Args{}, dianemo.Options{ID: id, Parents: parents})
+		}
+		_, err := c.EnqueueMany(t.Context(), request("a"), request("b", dianemo.After("a", "nobody")...), request("c", dianemo.After("b")...), request("d", dianemo.After("a")...))
+		var batch *dianemo.BatchError
+		require.ErrorAs(t, err, &batch)
+		require.Equal(t, []error{nil, &dianemo.ParentGoneError{ID: "b", Parent: "nobody"}, &dianemo.ParentGoneError{ID: "c", Parent: "b"}, nil}, batch.Errs)
+		require.ErrorIs(t, err, dianemo.ErrParentGone)
+		for _, id := range []string{"b", "c"} {
+			_, err := c.Get(t.Context(), id)
+			require.ErrorIs(t, err, dianemo.ErrNotFound)
+		}
+		require.Equal(t, dianemo.Blocked, get(t, c, "d").State)
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { handle(t, p, "kind", dianemo.Policy{}, byArgs) })
+		require.Equal(t, dianemo.Succeeded, ends(t, c, "d"))
+		_, err = c.EnqueueMany(t.Context(), request("e", dianemo.Parent{ID: "nobody", MayBeGone: true}, dianemo.After("a")[0]))
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Succeeded, ends(t, c, "e"))
+
+		// Now b may come.
+		_, err = c.EnqueueMany(t.Context(), request("b", dianemo.After("a")...))
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Succeeded, ends(t, c, "b"))
+	})
+}
+
+func TestBadParentsAreRefused(t *testing.T) {
+	c := client(t, embeddedStore(t, 1))
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	for field, o := range map[string]dianemo.Options{
+		"Options.Parents[0].ID":  {ID: "a", Parents: dianemo.After("a")},
+		"Options.Parents[1].ID":  {Parents: dianemo.After("a", "a")},
+		"Options.Parents[1].ID ": {Parents: dianemo.After("a", "b c")},
+		"Options.Parents[0].On":  {Parents: []dianemo.Parent{{ID: "a", On: "whim"}}},
+		"Options.Delay":          {Parents: dianemo.After("a"), Delay: time.Second},
+		"Options.Unique.Replace": {Parents: dianemo.After("a"), Unique: dianemo.Unique{Key: "k", Replace: true}},
+	} {
+		_, err := kind.EnqueueWith(t.Context(), c, Args{}, o)
+		var wrong *dianemo.FieldError
+		require.ErrorAs(t, err, &wrong, field)
+		require.Contains(t, field, wrong.Field)
+	}
+	request := func(id string, parents ...string) dianemo.Request {
+		return kind.NewWith(Args{}, dianemo.Options{ID: id, Parents: dianemo.After(parents...)})
+	}
+	_, err := c.EnqueueMany(t.Context(), request("a", "b"), request("b", "c"), request("c", "d", "a"), request("d"))
+	var cycle *dianemo.CycleError
+	require.ErrorAs(t, err, &cycle)
+	require.Len(t, cycle.IDs, 3)
+	require.ErrorIs(t, err, dianemo.ErrInvalid)
+	_, err = c.Get(t.Context(), "d")
+	require.ErrorIs(t, err, dianemo.ErrNotFound)
+}

@@ -222,6 +222,9 @@ func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64, beat int)
 				p.hooks.Reap(ReapInfo{job.ID, job.Kind, job.Priority, silent, job.State})
 			}
 			p.wake(partition, "", reply.News...)
+			if len(reply.Jobs) > 0 {
+				p.releaseHeirs(partition)
+			}
 			return reply.More, err
 		})
 	}
@@ -232,6 +235,9 @@ func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64, beat int)
 			reply, err := p.store.Miss(ctx, partition, call, chore)
 			for _, job := range reply.Jobs {
 				p.hooks.Miss(MissInfo{job.ID, job.Kind, job.Priority, job.State})
+			}
+			if len(reply.Jobs) > 0 {
+				p.releaseHeirs(partition)
 			}
 			return reply.More, err
 		})

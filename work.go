@@ -467,6 +467,9 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 	}
 	part.mu.Unlock()
 	p.ledger.close(grant, runs)
+	if len(reply.Missed) > 0 {
+		p.releaseHeirs(part.number)
+	}
 	for _, m := range reply.Missed {
 		p.hooks.Miss(MissInfo{m.ID, m.Kind, m.Priority, m.State})
 	}
