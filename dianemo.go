@@ -39,7 +39,7 @@ type Config struct {
 	// from it; default four times BeatEvery, which is also the least.
 	SilentAfter time.Duration
 	// Lease is how long the leader may be silent before another peer takes over;
-	// default three times BeatEvery, at least 100 ms.
+	// default three times BeatEvery, but not less than 100 ms, which is the least.
 	Lease time.Duration
 
 	// HeavyWait is how long a due job may be passed over by lighter ones because it
@@ -83,7 +83,7 @@ func (c *Config) fill() error {
 	}
 	c.BeatEvery = inherit(c.BeatEvery, 5*time.Second)
 	c.SilentAfter = inherit(c.SilentAfter, 4*c.BeatEvery)
-	c.Lease = inherit(c.Lease, 3*c.BeatEvery)
+	c.Lease = inherit(c.Lease, max(3*c.BeatEvery, minLease))
 	c.HeavyWait = inherit(c.HeavyWait, 30*time.Second)
 	c.Finish = inherit(c.Finish, 20*time.Second)
 	c.StuckAfter = inherit(c.StuckAfter, 5*time.Second)
@@ -155,6 +155,7 @@ type Peer struct {
 	news        atomic.Int64 // how often it was asked to show itself since it began to
 	standing    standing
 	term        atomic.Pointer[term]
+	bidden      bool                     // the lease may be this peer's; only lead touches it, and leave after it
 	load        atomic.Pointer[LoadInfo] // the last sample
 	unseen      complaint                // about the peer not showing itself
 	blind       complaint                // about rounds that see nothing
@@ -361,8 +362,8 @@ func (p *Peer) shutdown(work *sync.WaitGroup, abandon context.CancelFunc) error 
 	return &StuckError{slices.Compact(ids)}
 }
 
-// leave takes the peer off the list and gives up its lease. Neither is needed:
-// both run out by themselves.
+// leave takes the peer off the list and gives up its lease, if lead could not.
+// Neither is needed: both run out by themselves.
 func (p *Peer) leave(base context.Context) {
 	ctx, cancel := context.WithTimeout(base, time.Second)
 	defer cancel()

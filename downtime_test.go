@@ -195,3 +195,54 @@ func TestAnOccurrenceAfterTheFinishOfTheLast(t *testing.T) {
 func zscore(member string, score float64) redis.ZAddArgs {
 	return redis.ZAddArgs{Members: []redis.Z{{Score: score, Member: member}}}
 }
+
+// It comes back with one run, and no flood of records.
+func TestAfterFinishComesBackAfterADowntime(t *testing.T) {
+	for _, row := range []struct {
+		policy dianemo.Policy
+		after  time.Duration
+		down   time.Duration
+	}{
+		{dianemo.Policy{Priority: 1}, time.Second, 5 * time.Minute},
+		{dianemo.Policy{}, 10 * time.Second, 48 * time.Hour},
+	} {
+		store := embeddedStore(t, 1)
+		noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+		store.SetTime(noon)
+		c := client(t, store)
+		rule, err := dianemo.AfterFinish(row.after)
+		require.NoError(t, err)
+		put(t, c, dianemo.Schedule{Name: "s", Rule: rule, Job: dianemo.NewKind[Args]("kind", row.policy).New(Args{})})
+		store.SetTime(noon.Add(row.down))
+		fired, ran := make(chan dianemo.FireInfo, 1000), make(chan dianemo.Job[Args], 100)
+		config := quick
+		config.Hooks = &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { fired <- i }}
+		start(t, store, config, func(p *dianemo.Peer) { handle(t, p, "kind", row.policy, sees(ran)) })
+		require.Equal(t, dianemo.Missed, receive(t, fired).State)
+		store.SetTime(noon.Add(row.down + row.after))
+		require.Equal(t, dianemo.Scheduled, receive(t, fired).State)
+		receive(t, ran)
+		require.Empty(t, fired)
+	}
+}
+
+func TestWhatWasDueBeforeAPauseIsRecordedAsMissed(t *testing.T) {
+	store := embeddedStore(t, 1)
+	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	store.SetTime(noon)
+	c := client(t, store)
+	put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: dianemo.NewKind[Args]("kind", dianemo.Policy{}).New(Args{})})
+	store.SetTime(noon.Add(6*time.Hour + 10*time.Minute))
+	require.NoError(t, c.PauseSchedule(t.Context(), "s"))
+	store.SetTime(noon.Add(8*time.Hour + 10*time.Minute))
+	require.NoError(t, c.ResumeSchedule(t.Context(), "s"))
+	page, err := c.List(t.Context(), dianemo.Filter{})
+	require.NoError(t, err)
+	require.Len(t, page.Jobs, 6)
+	for _, job := range page.Jobs {
+		require.Equal(t, dianemo.Missed, job.State)
+	}
+	info, err := c.GetSchedule(t.Context(), "s")
+	require.NoError(t, err)
+	require.True(t, info.Next.Equal(noon.Add(9*time.Hour)))
+}

@@ -78,6 +78,11 @@ func TestBadInputIsRefusedByNameBeforeAnythingIsWritten(t *testing.T) {
 	require.NoError(t, err, "the largest payload")
 }
 
+func TestTheShortestBeatNeedsNoOtherSettings(t *testing.T) {
+	_, err := dianemo.NewPeer(embeddedStore(t, 1), dianemo.Config{BeatEvery: 25 * time.Millisecond})
+	require.NoError(t, err)
+}
+
 func TestBadConfigIsRefusedByName(t *testing.T) {
 	store := embeddedStore(t, 1)
 	for field, config := range map[string]dianemo.Config{

@@ -15,10 +15,6 @@ import (
 // depends on there being one at a time: a firing counts only from the cursor that it
 // was decided by.
 
-// lookAgain is how soon a schedule that waits for its last occurrence is looked at
-// again, if nobody says before that that one has ended.
-const lookAgain = 5 * time.Second
-
 // clock is when the first schedule of a partition is due.
 type clock struct {
 	mu     sync.Mutex
@@ -166,7 +162,7 @@ func (c *Client) fire(ctx context.Context, partition int, term int64, read Sched
 		if len(batch) == 0 {
 			return nil
 		}
-		fired, err := c.sendFirings(ctx, partition, Fire{Term: term, Again: lookAgain, Firings: batch}, read.Now)
+		fired, err := c.sendFirings(ctx, partition, Fire{Term: term, Firings: batch}, read.Now)
 		done = done || fired
 		batch, jobs, bytes = nil, 0, 0
 		return err

@@ -40,13 +40,16 @@ func (p *Peer) depose() {
 
 // resign gives up the lease, so that another peer keeps the time at once.
 func (p *Peer) resign(ctx context.Context) {
-	if p.leading() == 0 {
+	if !p.bidden {
 		return
 	}
-	if _, err := p.store.Lead(ctx, Bid{Peer: p.id, Lease: p.config.Lease, Resign: true}); err != nil {
-		p.logger.Info("the lease was not given up; it will run out", "err", err)
-	}
+	_, err := p.store.Lead(ctx, Bid{Peer: p.id, Lease: p.config.Lease, Resign: true})
 	p.depose()
+	if err != nil {
+		p.logger.Info("the lease was not given up; it will run out", "err", err)
+		return
+	}
+	p.bidden = false
 	if err := p.store.Tell(ctx, "", Message{Word: BidNow}); err != nil {
 		p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
 	}
@@ -57,10 +60,13 @@ func (p *Peer) lead(ctx context.Context) {
 	failing := false
 	for {
 		if p.closing.Load() {
-			p.resign(ctx)
+			if ctx.Err() == nil { // else that is for leave to do
+				p.resign(ctx)
+			}
 			return
 		}
 		begin := time.Now()
+		p.bidden = true
 		lease, err := p.store.Lead(ctx, Bid{Peer: p.id, Lease: p.config.Lease})
 		switch {
 		case ctx.Err() != nil:
@@ -77,6 +83,7 @@ func (p *Peer) lead(ctx context.Context) {
 				signal(p.soon) // it keeps the time from now on
 			}
 		default:
+			p.bidden = false
 			p.depose()
 		}
 		p.mended(0, err)

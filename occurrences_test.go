@@ -71,14 +71,19 @@ func TestWhatBecomesOfOccurrencesThatAreDue(t *testing.T) {
 		{"a day, skip: the latest 20 have a record", policy(MissedSkip, 0, 0), nil, hour(24).Add(10 * time.Minute),
 			"4 unrecorded m5 m6 m7 m8 m9 m10 m11 m12 m13 m14 m15 m16 m17 m18 m19 m20 m21 m22 m23 m24 to 24"},
 		{"they wait in their order", wait, nil, hour(3).Add(10 * time.Minute), "r1 to 1 pending"},
-		{"who was seen to wait was not missed", func(s *Schedule) { s.Overlap = OverlapWait }, func(s *StoredSchedule) { s.Seen = hour(2) },
-			hour(5).Add(10 * time.Minute), "r1 to 1 pending"},
-		{"and who came later was", func(s *Schedule) { s.Overlap = OverlapWait }, func(s *StoredSchedule) { s.Cursor, s.Seen = hour(2), hour(2) },
+		{"who was seen to wait just now was not missed", func(s *Schedule) { s.Overlap = OverlapWait },
+			func(s *StoredSchedule) { s.Seen = hour(5).Add(9 * time.Minute) }, hour(5).Add(10 * time.Minute), "r1 to 1 pending"},
+		{"who waited before a downtime was", func(s *Schedule) { s.Overlap = OverlapWait }, func(s *StoredSchedule) { s.Cursor, s.Seen = hour(2), hour(2) },
 			hour(5).Add(10 * time.Minute), "m3 m4 r5 to 5"},
 		{"not before Start", func(s *Schedule) { s.Start = hour(2) }, nil, hour(2), "r2 to 2"},
 		{"not after End", func(s *Schedule) { s.End = hour(2) }, nil, hour(3), "m1 r2 to 2"},
 		{"after the end of the last", func(s *Schedule) { s.Rule = must(AfterFinish(time.Hour)) },
 			func(s *StoredSchedule) { s.Last, s.LastState, s.LastEnded = "s@x", Failed, hour(3) }, hour(4), "r4 to 4 pending"},
+		{"the end of the last is kept, since retention may let go of it", func(s *Schedule) { s.Rule = must(AfterFinish(5 * time.Hour)) },
+			func(s *StoredSchedule) { s.Last, s.LastState, s.LastEnded = "s@x", Failed, hour(3) }, hour(4), "to 3"},
+		{"missed after the end of the last, it begins anew", func(s *Schedule) {
+			s.Rule, s.Job = must(AfterFinish(time.Hour)), NewKind[int]("kind", Policy{Grace: time.Minute}).New(1)
+		}, func(s *StoredSchedule) { s.Last, s.LastState, s.LastEnded = "s@x", Failed, hour(3) }, hour(9), "m4 to 9"},
 		{"not before the last has ended", func(s *Schedule) { s.Rule = must(AfterFinish(time.Hour)) },
 			func(s *StoredSchedule) { s.Last, s.LastState = "s@x", Running }, hour(4), "to 0 pending"},
 		{"after it was last seen, if it is gone", func(s *Schedule) { s.Rule = must(AfterFinish(time.Hour)) },
@@ -100,6 +105,58 @@ func TestWhatBecomesOfOccurrencesThatAreDue(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Somebody was up all the time, and the last occurrence took long.
+func TestALongWaitLosesNothing(t *testing.T) {
+	d, s := hourly(t, func(s *Schedule) { s.Rule, s.Overlap = must(Interval(time.Second)), OverlapWait })
+	now := hour(0).Add(20_000 * time.Second)
+	s.Seen = now.Add(-30 * time.Second)
+	f, err := d.decide(s, now)
+	require.NoError(t, err)
+	require.Zero(t, f.Unrecorded.Count)
+	require.True(t, f.Pending)
+	require.Len(t, f.Occurrences, 1)
+	require.True(t, f.To.Equal(hour(0).Add(time.Second)))
+	require.Equal(t, onTime/2, f.Again)
+}
+
+func TestJitterBeyondTheIntervalKeepsTheOrderAndMissesNothing(t *testing.T) {
+	d, s := hourly(t, func(s *Schedule) {
+		s.Rule, s.Jitter, s.Missed = must(Interval(time.Minute)), 10*time.Minute, MissedSkip
+	})
+	last := time.Time{}
+	for now := hour(0); now.Before(hour(3)); now = now.Add(time.Second) {
+		f, err := d.decide(s, now)
+		require.NoError(t, err)
+		for _, o := range f.Occurrences {
+			require.False(t, o.Missed, "%v at %v", o.At, now)
+			require.False(t, o.RunAt.Before(last))
+			require.LessOrEqual(t, o.RunAt.Sub(o.At), 10*time.Minute)
+			last = o.RunAt
+		}
+		s.Cursor = f.To
+	}
+	require.True(t, s.Cursor.After(hour(3).Add(-11*time.Minute)))
+}
+
+// It goes on behind what was due, and before what jitter still holds.
+func TestAPauseDoesNotPassOverWhatJitterHolds(t *testing.T) {
+	d, s := hourly(t, func(s *Schedule) { s.Jitter = 30 * time.Minute })
+	due := d.occurrence("s", hour(1)).due
+	require.True(t, due.After(hour(1).Add(time.Second)))
+	for at, want := range map[time.Time]time.Time{due.Add(-time.Second): hour(0), due: hour(1)} {
+		cursor, err := d.goesOn(s, at)
+		require.NoError(t, err)
+		s.Cursor = cursor
+		next, err := d.next(cursor)
+		require.NoError(t, err)
+		require.True(t, next.Equal(want.Add(time.Hour)), "%v: %v", at, next)
+		s.Cursor = hour(0)
+	}
+	f, err := d.flush(s, due.Add(-time.Second))
+	require.NoError(t, err)
+	require.Equal(t, "r1 to 1", story(f), "a new rule begins behind it")
 }
 
 func TestTwoWeeksOfAnHourlyScheduleAreABoundedSummary(t *testing.T) {

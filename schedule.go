@@ -52,7 +52,7 @@ const (
 	// MissedLatest runs the latest occurrence, if no later one is due.
 	MissedLatest MissedPolicy = "latest"
 	MissedSkip   MissedPolicy = "skip" // runs none
-	MissedAll    MissedPolicy = "all"  // runs the latest Schedule.MissedMax
+	MissedAll    MissedPolicy = "all"  // runs the latest Schedule.MissedMax, at the same time; with OverlapWait one after the other; with OverlapSkip only the first of them
 )
 
 // An Overlap decides about an occurrence that is due while the one that was made
@@ -274,6 +274,19 @@ func (d *definition) text() string {
 // sameInstants reports whether both have the same occurrences.
 func (d *definition) sameInstants(other *definition) bool {
 	return d.Rule == other.Rule && d.Start == other.Start && d.End == other.End
+}
+
+// goesOnAs reports whether a schedule that is changed keeps its cursor: where the rule
+// is the same, and it had not ended before.
+func (d *definition) goesOnAs(other *definition, s *StoredSchedule) bool {
+	if d.Rule != other.Rule || d.Start != other.Start {
+		return false
+	}
+	if d.End == other.End || d.finishes() {
+		return true
+	}
+	next, err := d.next(s.Cursor)
+	return err == nil && !next.IsZero()
 }
 
 // schedule is the user's view of it.

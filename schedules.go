@@ -37,8 +37,8 @@ type ScheduleInfo struct {
 	// the schedule was made, resumed, or got another rule.
 	Decided time.Time
 	Last    string // id of the last occurrence that was made; "" for none
-	// Unrecorded are the missed occurrences that have no job, from the first to the last
-	// of them. [Client.Backfill] makes them.
+	// Unrecorded are the missed occurrences that have no job, of the last downtime that
+	// had such, from the first to the last. [Client.Backfill] makes them.
 	Unrecorded Unrecorded
 	Declared   bool // by a program: see [Peer.Schedule]
 	Handlers   int  // live peers that handle its kind
@@ -101,13 +101,22 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 		if err != nil || d == nil {
 			return false, err
 		}
-		wish := ScheduleWish{Name: name, What: PutIt, Version: was.Version, Cursor: now}
+		wish := ScheduleWish{Name: name, What: PutIt, Version: was.Version, Cursor: now, From: was.Cursor}
 		if was.Err != nil {
 			wish.Version = AnyVersion
 		}
-		if old != nil && was.State != Broken && old.sameInstants(d) {
+		switch {
+		case old == nil || was.State == Broken:
+			was.Cursor, was.Last = now, ""
+		case old.goesOnAs(d, was):
 			wish.Cursor = time.Time{}
-		} else {
+		default:
+			// The cursor is to pass over all that the old rule has had.
+			if again, err := c.flush(ctx, partition, was, old, now); err != nil {
+				return false, err
+			} else if again {
+				continue
+			}
 			was.Cursor, was.Last = now, ""
 		}
 		if wish.Definition, err = d.encode(); err != nil {
@@ -119,7 +128,8 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 		switch _, err = c.setSchedule(ctx, partition, wish); {
 		case errors.Is(err, ErrMoved):
 			// Perhaps because of what is due, which the change would pass over.
-			if err := c.fireNamed(ctx, partition, name); err != nil {
+			err := c.insist(ctx, "fire schedule", func() error { return c.fireNamed(ctx, partition, name) })
+			if err != nil {
 				return false, err
 			}
 		default:
@@ -129,17 +139,32 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 	return false, ErrMoved
 }
 
+// flush makes the occurrences of an active schedule that are due or held by jitter,
+// and has those that wait for another recorded as missed. It reports whether there were
+// any.
+func (c *Client) flush(ctx context.Context, partition int, s *StoredSchedule, d *definition, now time.Time) (bool, error) {
+	if s.State != Active {
+		return false, nil
+	}
+	f, err := d.flush(s, now)
+	if err == nil && s.waiting(now) {
+		f, err = d.miss(s, now)
+	}
+	if err != nil || len(f.Occurrences) == 0 && f.Unrecorded.Count == 0 {
+		return false, err
+	}
+	_, err = c.sendFirings(ctx, partition, Fire{Firings: []Firing{f}}, now)
+	return true, err
+}
+
 // upcoming is when the schedule is to be looked at.
 func (d *definition) upcoming(s *StoredSchedule) (time.Time, error) {
 	from, waits := d.from(s)
 	if waits {
 		return time.UnixMilli(1), nil // whoever looks at it says when to look again
 	}
-	at, err := d.next(from)
-	if err != nil || at.IsZero() {
-		return time.Time{}, err
-	}
-	return d.occurrence(s.Name, at).due, nil
+	o, err := d.follower(s.Name, d.occurrence(s.Name, from))
+	return o.due, err
 }
 
 // readSchedule returns ErrNoSchedule and an empty one if there is none.
@@ -159,7 +184,8 @@ func (c *Client) readSchedule(ctx context.Context, name string) (*StoredSchedule
 }
 
 // PauseSchedule stops a schedule until [Client.ResumeSchedule]. What falls into the
-// pause is not made, not recorded, and not caught up. Occurrences that were made are
+// pause is not made, not recorded, and not caught up; what was due before and had not
+// been fired, or waits for another, is recorded as missed. Occurrences that were made are
 // jobs like others and go on. Errors: [ErrNoSchedule], and as with
 // [Client.PutSchedule].
 func (c *Client) PauseSchedule(ctx context.Context, name string) error {
@@ -187,8 +213,13 @@ func (c *Client) wishSchedule(ctx context.Context, name string, what ScheduleCha
 		return err
 	}
 	defer done()
-	for range maxMoves {
+	for try := 1; try <= maxMoves; try++ {
 		wish := ScheduleWish{Name: name, What: what, Version: AnyVersion}
+		if what == PauseIt && try < maxMoves {
+			if wish.From, err = c.missBefore(ctx, name); err != nil {
+				return err
+			}
+		}
 		if what == ResumeIt {
 			was, now, err := c.readSchedule(ctx, name)
 			if err != nil {
@@ -204,8 +235,11 @@ func (c *Client) wishSchedule(ctx context.Context, name string, what ScheduleCha
 			if err != nil {
 				return fmt.Errorf("schedule %q: %w", name, err)
 			}
-			was.Cursor = now
-			wish.Version, wish.Cursor = was.Version, now
+			wish.Version, wish.From = was.Version, was.Cursor
+			if wish.Cursor, err = d.goesOn(was, now); err != nil {
+				return err
+			}
+			was.Cursor = wish.Cursor
 			if wish.Next, err = d.upcoming(was); err != nil {
 				return err
 			}
@@ -215,6 +249,28 @@ func (c *Client) wishSchedule(ctx context.Context, name string, what ScheduleCha
 		}
 	}
 	return ErrMoved
+}
+
+// missBefore records as missed what is due of an active schedule. It returns the cursor
+// up to which all is decided; zero if that can't be told.
+func (c *Client) missBefore(ctx context.Context, name string) (time.Time, error) {
+	for {
+		s, now, err := c.readSchedule(ctx, name)
+		if err != nil || s.State != Active {
+			return time.Time{}, err
+		}
+		d, err := s.decode()
+		if err != nil {
+			return time.Time{}, nil // it can be paused all the same
+		}
+		f, err := d.miss(s, now)
+		if err != nil || len(f.Occurrences) == 0 && f.Unrecorded.Count == 0 {
+			return s.Cursor, nil // the same
+		}
+		if _, err := c.sendFirings(ctx, c.store.Partition(name), Fire{Firings: []Firing{f}}, now); err != nil {
+			return time.Time{}, err
+		}
+	}
 }
 
 // TriggerSchedule makes an occurrence now, out of turn, and returns its job's id. The
@@ -245,7 +301,7 @@ func (c *Client) TriggerSchedule(ctx context.Context, name string) (string, erro
 		}
 		now = now.Truncate(time.Millisecond)
 		id := OccurrenceID(name, now) + "-" + random
-		fire := Fire{Again: lookAgain, Firings: []Firing{{Name: name, Version: s.Version, Extra: true, Overlap: d.Overlap,
+		fire := Fire{Firings: []Firing{{Name: name, Version: s.Version, Extra: true, Overlap: d.Overlap,
 			Occurrences: []Occurrence{{At: now, Record: d.record(id, occurrence{now, now})}}}}}
 		var reply FireReply
 		err = c.inTurn(ctx, c.store.Partition(name), "trigger schedule", func(call Call) (err error) {
@@ -367,16 +423,16 @@ func (s *StoredSchedule) info() ScheduleInfo {
 	if waits {
 		return i
 	}
-	next, err := d.next(from)
+	next, err := d.follower(s.Name, d.occurrence(s.Name, from))
 	switch {
 	case err != nil:
 		i.Reason = err.Error()
-	case next.IsZero() && strings.HasPrefix(d.Rule, ownRule):
+	case next.at.IsZero() && strings.HasPrefix(d.Rule, ownRule):
 		i.Reason = "it waits for a program that knows its rule, " + strings.TrimPrefix(d.Rule, ownRule)
-	case next.IsZero():
+	case next.at.IsZero():
 		i.State = Ended
 	default:
-		i.Next = d.occurrence(s.Name, next).due
+		i.Next = next.due
 	}
 	return i
 }
@@ -389,13 +445,12 @@ func (i *ScheduleInfo) Preview(n int) []time.Time {
 		return nil
 	}
 	var all []time.Time
-	for from := i.Decided; len(all) < min(n, MaxPreview); {
-		at, err := d.next(from)
-		if err != nil || at.IsZero() {
+	for last := d.occurrence(i.Name, i.Decided); len(all) < min(n, MaxPreview); {
+		o, err := d.follower(i.Name, last)
+		if err != nil || o.at.IsZero() {
 			break
 		}
-		all = append(all, d.occurrence(i.Name, at).due)
-		from = at
+		all, last = append(all, o.due), o
 	}
 	return all
 }
@@ -427,8 +482,8 @@ type Backfilled struct {
 // Backfill makes the occurrences of a past interval, as jobs that are due now or at
 // the pace that it says, and leaves the cursor where it is. An occurrence that has a
 // job already is not made again: requeue that one, for example the missed ones by
-// [Client.RequeueAll]. Where retention has let go of a job, it is made again. Neither
-// Start, End nor Overlap matter.
+// [Client.RequeueAll]. Where retention has let go of a job, it is made again. What an
+// active schedule has not decided yet is left to it. Neither Start, End nor Overlap matter.
 //
 // Errors: a [FieldError], also for a rule that counts from the end of jobs, and for one
 // that this program does not know; [ErrNoSchedule]; a [ScheduleError] if it is broken;
@@ -455,6 +510,9 @@ func (c *Client) Backfill(ctx context.Context, name string, b Backfill) (Backfil
 	}
 	if b.To.After(now) {
 		return done, &FieldError{"Backfill.To", b.To, "a time that is not in the future"}
+	}
+	if end := s.Cursor.Add(time.Millisecond); s.State == Active && b.To.After(end) {
+		b.To = end // what is not decided yet is the schedule's
 	}
 	if d.finishes() {
 		return done, &FieldError{"Backfill: rule", d.Rule, "a rule that does not count from the end of jobs"}

@@ -169,6 +169,40 @@ func TestABadScheduleIsRefusedByField(t *testing.T) {
 	require.ErrorIs(t, err, dianemo.ErrInvalid)
 }
 
+// A fitful store says once that a schedule has moved, and then for a while nothing.
+type fitfulStore struct {
+	dianemo.Store
+	moves, silences int
+}
+
+func (s *fitfulStore) SetSchedule(ctx context.Context, partition int, call dianemo.Call, wish dianemo.ScheduleWish) (bool, error) {
+	if s.moves > 0 {
+		s.moves--
+		return false, dianemo.ErrMoved
+	}
+	return s.Store.SetSchedule(ctx, partition, call, wish)
+}
+
+func (s *fitfulStore) Schedules(ctx context.Context, partition int, names []string) (dianemo.SchedulesReply, error) {
+	if s.moves == 0 && s.silences > 0 {
+		s.silences--
+		return dianemo.SchedulesReply{}, errors.New("no answer")
+	}
+	return s.Store.Schedules(ctx, partition, names)
+}
+
+func TestAChangeOfAScheduleOutlastsASilenceOfTheStore(t *testing.T) {
+	store := &fitfulStore{embeddedStore(t, 1), 1, 3}
+	c := client(t, store)
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	put(t, c, dianemo.Schedule{Name: "hourly", Rule: every(t, time.Hour), Job: kind.New(Args{})})
+	require.Zero(t, store.moves)
+	require.Zero(t, store.silences)
+	info, err := c.GetSchedule(t.Context(), "hourly")
+	require.NoError(t, err)
+	require.Equal(t, dianemo.Active, info.State)
+}
+
 // ownRule counts from its argument, so it can't be computed from anywhere else.
 type ownRule struct{ d time.Duration }
 

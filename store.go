@@ -579,6 +579,7 @@ type ScheduleWish struct {
 	Definition []byte    // for PutIt
 	Reason     string    // for BreakIt
 	Cursor     time.Time // for PutIt and ResumeIt; zero: as it is
+	From       time.Time // for the same: the cursor that Cursor takes the place of; zero: whatever there is
 	Next       time.Time // for the same: when it is due; zero: never
 }
 
@@ -598,8 +599,7 @@ const (
 
 // A Fire is a call's worth of firings.
 type Fire struct {
-	Term    int64         // 0: not a chore of the leader
-	Again   time.Duration // how soon a schedule that waits is looked at again
+	Term    int64 // 0: not a chore of the leader
 	Firings []Firing
 }
 
@@ -610,9 +610,10 @@ type Firing struct {
 	Cursor  time.Time // from which it was decided
 	// To is the cursor afterwards; Hold the same, if what is to be run has to wait.
 	To, Hold    time.Time
-	Next        time.Time // when it is to be looked at next; zero: never
-	Pending     bool      // more is due, and waits for the last occurrence: looked at again soon
-	Extra       bool      // out of turn: the cursor stays
+	Next        time.Time     // when it is to be looked at next; zero: never
+	Pending     bool          // more is due, and waits for the last occurrence: looked at again soon
+	Again       time.Duration // how soon it is looked at again while it waits
+	Extra       bool          // out of turn: the cursor stays
 	Unrecorded  Unrecorded
 	Overlap     Overlap
 	Occurrences []Occurrence // in order

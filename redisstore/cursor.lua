@@ -1,6 +1,6 @@
 -- A schedule's mutable fields, one string: the version of this form, the version of its definition, its state (on, paused,
 -- broken), the last instant that was decided, until when it was seen to wait for its last occurrence, that one's id, how
--- many missed occurrences have no record, the first and the last of these, and why it is broken. Instants are in ms.
+-- many missed occurrences of the last downtime have no record, the first and the last of these, and why it is broken. Instants are in ms.
 
 -- cursor_of returns them, or nil and 'newer' or 'corrupt'. parseCursor in schedule.go reads the same.
 local function cursor_of(s)

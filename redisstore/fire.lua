@@ -1,12 +1,11 @@
 -- fire: nothing -> scheduled, missed or skipped: a schedule's occurrences, and the cursor that says that they were decided.
 -- KEYS  1 call, 2 info, 3 spec, 4 meta, 5 lanes, 6 counts, 7 cursors, 8 fires, then for each lane: the lane,
 --       the set of missed jobs, the set of skipped jobs
--- ARGV  1 call number, 2 term (0: not a chore of the leader), 3 how soon a schedule that waits is looked at again (ms),
---       4 number of lanes, their names,
+-- ARGV  1 call number, 2 term (0: not a chore of the leader), 3 number of lanes, their names,
 --       then for each schedule, none twice: name, version of its definition, cursor (ms) from which this was decided,
 --       cursor afterwards ('' leaves it, for one that is made out of turn), cursor if it has to wait, when it is due next
 --       (ms, '' never), how many missed ones have no record and the first and the last of these, 'n|ms|ms' or '',
---       overlap: allow, skip or wait; 1 if more are due and wait, number of occurrences, for each: id, due (ms), lane
+--       overlap: allow, skip or wait; 1 if more are due and wait, how soon it is then looked at again (ms), number of occurrences, for each: id, due (ms), lane
 --       (its place), weight|max_reruns|size (each may be empty), 'run' or 'missed', spec
 -- Reply {'ok', news (as of enqueue), 1 if a schedule is due before all that were known, for each schedule: {word, id of the
 --       one that has not ended, what became of each occurrence: scheduled, missed, skipped, exists, or waits}, ...},
@@ -29,11 +28,12 @@ if answer then
 end
 
 local names, firings, ids = {}, {}, {}
-local lanes = tonumber(ARGV[4])
-local i = 5 + lanes
+local lanes = tonumber(ARGV[3])
+local i = 4 + lanes
 while i <= #ARGV do
   local f = {version = ARGV[i + 1], from = ARGV[i + 2], to = ARGV[i + 3], hold = ARGV[i + 4], next = ARGV[i + 5],
-    summary = ARGV[i + 6], overlap = ARGV[i + 7], pending = ARGV[i + 8] == '1', first = i + 10, n = tonumber(ARGV[i + 9])}
+    summary = ARGV[i + 6], overlap = ARGV[i + 7], pending = ARGV[i + 8] == '1', again = ARGV[i + 9],
+    first = i + 11, n = tonumber(ARGV[i + 10])}
   names[#names + 1] = ARGV[i]
   firings[#firings + 1] = f
   for a = f.first, f.first + 6 * f.n - 1, 6 do ids[#ids + 1] = ARGV[a] end
@@ -72,7 +72,7 @@ local specs, metas, texts, scores, rests = {}, {}, {}, {}, {}
 local queues, heads, ended, lines = {}, {}, {}, {}
 local earliest
 local function finish(a, state, reason)
-  local base = ARGV[4 + ARGV[a + 2]]:match('^(.*):')
+  local base = ARGV[3 + ARGV[a + 2]]:match('^(.*):')
   local m = fresh(base, ARGV[a + 1])
   m.weight, m.max_reruns, m.size = ARGV[a + 3]:match('^(.-)|(.-)|(.*)$')
   m.state, m.reason, m.ended = state, reason, int(now)
@@ -114,7 +114,7 @@ for j, f in ipairs(firings) do
         table.insert(queues[lane], id)
         if not heads[lane] or due < heads[lane] then heads[lane] = due end
         if ARGV[a + 3] ~= '||' then
-          local m = fresh(ARGV[4 + lane]:match('^(.*):'), int(due))
+          local m = fresh(ARGV[3 + lane]:match('^(.*):'), int(due))
           m.weight, m.max_reruns, m.size = ARGV[a + 3]:match('^(.-)|(.-)|(.*)$')
           metas[#metas + 1] = id
           metas[#metas + 1] = write(m)
@@ -135,11 +135,15 @@ for j, f in ipairs(firings) do
       c.seen = (waits or f.pending) and int(now) or ''
       local n, from, to = f.summary:match('^(%d+)|(%d+)|(%d+)$')
       if n then
-        if c.missed == '0' then c.from = from end
-        c.missed, c.to = int(c.missed + n), to
+        -- What goes on where the last one ended is of the same downtime.
+        if c.to == f.from then
+          c.missed, c.to = int(c.missed + n), to
+        else
+          c.missed, c.from, c.to = n, from, to
+        end
       end
       local next = f.next
-      if waits or f.pending then next = int(now + ARGV[3]) end
+      if waits or f.pending then next = int(now + f.again) end
       if next == '' then
         rests[#rests + 1] = names[j]
       else
@@ -166,8 +170,8 @@ if #rests > 0 then redis.call('ZREM', KEYS[8], unpack(rests)) end
 local news = {}
 for lane, queue in pairs(queues) do
   redis.call('ZADD', KEYS[6 + lane * 3], unpack(queue))
-  if redis.call('ZADD', KEYS[5], 'LT', 'CH', int(heads[lane]), ARGV[4 + lane]) == 1 then
-    news[#news + 1] = ARGV[4 + lane] .. (heads[lane] > now and '+' or '')
+  if redis.call('ZADD', KEYS[5], 'LT', 'CH', int(heads[lane]), ARGV[3 + lane]) == 1 then
+    news[#news + 1] = ARGV[3 + lane] .. (heads[lane] > now and '+' or '')
   end
 end
 for set, scored in pairs(ended) do redis.call('ZADD', KEYS[set], unpack(scored)) end

@@ -1,7 +1,7 @@
 -- recount: puts the counters of one set of ended jobs right, or those of running jobs. Moves no job.
 -- KEYS  1 call, 2 info, 3 meta, 4 counts, 5 beats, then the set of ended jobs, or all run:<peer>
 -- ARGV  1 call number, 2 term (0: an operator's), 3 state, 4 jobs to look at, at most, 5 kind (ended jobs only),
---       then the counters of running jobs that there are ('kind:priority'), '', and the peers, in the order of KEYS
+--       then the counters of running jobs that there were ('kind:priority'), '', and the peers, in the order of KEYS
 -- Reply {'ok', counted before, jobs there are}: the same number twice if all is well; {'moved'} if a peer was not named;
 --       {'deposed'}, {'superseded'}
 local term = tonumber(redis.call('HGET', KEYS[2], 'term') or 0) or 0
@@ -31,17 +31,20 @@ end
 for k = 6, #KEYS do jobs = jobs + redis.call('ZCARD', KEYS[k]) end
 
 local had, sum, broken = {}, 0, false
-if #classes > 0 then
+-- consult reads counters; at most some thousands, or unpack would fail.
+local function consult(list)
+  if #list == 0 then return end
   local fields = {}
-  for j, class in ipairs(classes) do fields[j] = state .. ':' .. class end
+  for j, class in ipairs(list) do fields[j] = state .. ':' .. class end
   local values = redis.call('HMGET', KEYS[4], unpack(fields))
-  for j, class in ipairs(classes) do
+  for j, class in ipairs(list) do
     local n = tonumber(values[j] or '0')
     broken = broken or not n or n < 0 or n ~= math.floor(n)
     had[class] = n or 0
     sum = sum + had[class]
   end
 end
+consult(classes)
 -- A sum that agrees is believed, where looking at each job would cost.
 if not broken and sum == jobs and state ~= 'running' then return {'ok', jobs, jobs} end
 
@@ -60,6 +63,14 @@ if jobs <= most then
       class = ARGV[5] .. ':2'
     end
     now_has[class] = (now_has[class] or 0) + 1
+  end
+  if state == 'running' then
+    -- A class gets its counter with the first of its jobs to run, maybe since Go read which there are.
+    local late = {}
+    for class in pairs(now_has) do
+      if not had[class] then late[#late + 1] = class end
+    end
+    consult(late)
   end
 elseif state == 'running' then
   return {'ok', sum, sum}

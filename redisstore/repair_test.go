@@ -365,28 +365,65 @@ func TestARepairSentTwiceAnswersTwiceTheSame(t *testing.T) {
 	})
 }
 
-// What goes with its job after repair has read it is no orphan.
-func TestAJobThatGoesWhileRepairLooksIsNotReported(t *testing.T) {
+// interrupted is a fixture on a real Redis, and where a test puts what is to be done once, right before the next script:
+// after what was read for it.
+func interrupted(t *testing.T) (f *fixture, before *func()) {
 	client := server.Client(t)
 	namespace := fmt.Sprintf("test-%d", namespaces.Add(1))
+	before = new(func())
+	client.AddHook(scriptHook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+		if do := *before; do != nil {
+			*before = nil
+			do()
+		}
+		return next(ctx, cmd)
+	}))
 	store := redisstore.New(client, redisstore.Options{Namespace: namespace, Partitions: 1})
 	require.NoError(t, store.Open(t.Context()))
-	f := &fixture{Store: store, t: t, rdb: server.Client(t), namespace: namespace}
+	return &fixture{Store: store, t: t, rdb: server.Client(t), namespace: namespace}, before
+}
+
+// What goes with its job after repair has read it is no orphan.
+func TestAJobThatGoesWhileRepairLooksIsNotReported(t *testing.T) {
+	f, before := interrupted(t)
 	for _, cursor := range []string{"result|", "errors|", "progress|", "spec|", "meta|", "index|"} {
 		p := f.populate()
-		goes := true
-		client.AddHook(scriptHook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-			if goes { // after the reading, before the script
-				goes = false
-				require.NoError(t, p.rdb.FlushDB(ctx).Err())
-			}
-			return next(ctx, cmd)
-		}))
+		*before = func() { require.NoError(t, p.rdb.FlushDB(t.Context()).Err()) }
 		reply, err := f.Repair(t.Context(), p.partition, f.call("leader"), dianemo.RepairStep{Cursor: cursor, Limit: 100})
 		require.NoError(t, err)
-		require.False(t, goes, "%s: no script was called", cursor)
+		require.Nil(t, *before, "%s: no script was called", cursor)
 		require.Empty(t, reply.Found, cursor)
 		require.NoError(t, f.Open(t.Context()))
+	}
+}
+
+// The first job of its kind and priority to run makes their counter, maybe after repair has read which there are.
+func TestACounterOfRunningJobsThatAppearsWhileRepairLooksIsJudgedAsItIs(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		counter string
+		off     bool
+	}{
+		{"right", "1", false},
+		{"off", "7", true},
+		{"no number", "x", true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			f, before := interrupted(t)
+			p := f.populate()
+			*before = func() {
+				p.enqueue(record(all+"other", lane("other")))
+				require.Len(t, p.claim(p.partition, owner, claimLane(lane("other"))).Jobs, 1)
+				require.NoError(t, p.rdb.HSet(t.Context(), p.key(all, "counts"), "running:other:2", row.counter).Err())
+			}
+			reply, err := f.Repair(t.Context(), p.partition, f.call("leader"), dianemo.RepairStep{Cursor: "counts|", Limit: 100})
+			require.NoError(t, err)
+			require.Nil(t, *before, "no script was called")
+			require.Equal(t, row.off, len(reply.Found) > 0, "%v", reply.Found)
+			require.EqualValues(t, 2, p.counted(dianemo.Running))
+			p.consistent(p.partition)
+			p.sound(p.partition)
+		})
 	}
 }
 

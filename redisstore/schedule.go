@@ -37,7 +37,7 @@ func (s *Store) Fire(ctx context.Context, partition int, call dianemo.Call, fire
 		if f.Pending {
 			pending = 1
 		}
-		schedules = append(schedules, f.Name, f.Version, millis(f.Cursor), to, millis(f.Hold), millis(f.Next), summary, string(f.Overlap), pending, len(f.Occurrences))
+		schedules = append(schedules, f.Name, f.Version, millis(f.Cursor), to, millis(f.Hold), millis(f.Next), summary, string(f.Overlap), pending, max(f.Again.Milliseconds(), 1), len(f.Occurrences))
 		for _, o := range f.Occurrences {
 			if _, ok := places[o.Lane]; !ok {
 				places[o.Lane] = len(places) + 1
@@ -51,7 +51,7 @@ func (s *Store) Fire(ctx context.Context, partition int, call dianemo.Call, fire
 			schedules = append(schedules, o.ID, unixMilliUp(o.RunAt), places[o.Lane], ownSettings(&o.Record), verdict, o.Spec)
 		}
 	}
-	args := append([]any{call.Number, fire.Term, max(fire.Again.Milliseconds(), 1), len(lanes)}, append(lanes, schedules...)...)
+	args := append([]any{call.Number, fire.Term, len(lanes)}, append(lanes, schedules...)...)
 	replies, err := s.eval(ctx, command{s.scripts.fire, keys, args})
 	if err != nil {
 		return dianemo.FireReply{}, err
@@ -114,7 +114,7 @@ func (s *Store) SetSchedule(ctx context.Context, partition int, call dianemo.Cal
 		script, said = s.scripts.put, string(wish.Definition)
 	}
 	replies, err := s.eval(ctx, command{script, []string{t.call("schedule", call.Caller), t.key("schedules"), t.key("cursors"), t.key("fires")},
-		[]any{call.Number, wish.Name, string(wish.What), wish.Version, said, millis(wish.Cursor), millis(wish.Next)}})
+		[]any{call.Number, wish.Name, string(wish.What), wish.Version, said, millis(wish.Cursor), millis(wish.Next), millis(wish.From)}})
 	if err != nil {
 		return false, err
 	}

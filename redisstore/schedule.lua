@@ -3,9 +3,11 @@
 -- ARGV  1 call number, 2 name, 3 what: 'put', 'pause', 'resume', 'break' or 'remove',
 --       4 the version of the definition that this was decided by, 0: there was none, -1: whatever there is,
 --       5 put: the definition, break: why, 6 put, resume: the cursor (ms), '' to leave it,
---       7 put, resume: when it is due next (ms), '' for never
+--       7 put, resume: when it is due next (ms), '' for never, 8 the cursor that the new one takes the place of (ms),
+--       '': whatever there is
 -- Reply {'ok', 1 if it is due before all others}, {'none'}, {'superseded'}, {'moved'}: it is another version, or what is
---       due is to be fired first, since the cursor would pass over it. Nothing was done.
+--       due is to be fired first, since the cursor would pass over it, or some of it was fired meanwhile, since the
+--       cursor would go back before it. Nothing was done.
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then return {answer:match('^%a+'), tonumber(answer:match('%d+$')) or 0} end
@@ -23,7 +25,8 @@ typed({KEYS[2], KEYS[3]}, {KEYS[4]})
 if why == 'newer' then return {'moved', 0} end
 if version ~= '-1' and version ~= (c and c.version or '0') then return {'moved', 0} end
 if not definition and not record and what ~= 'put' then return done('none', 0) end
-if what == 'put' and at ~= '' and c and c.state == 'on' and score and score + 0 <= now then return {'moved', 0} end
+if (what == 'put' and at ~= '' or what == 'pause' and ARGV[8] ~= '') and c and c.state == 'on' and score and score + 0 <= now then return {'moved', 0} end
+if c and ARGV[8] ~= '' and c.at ~= ARGV[8] then return {'moved', 0} end
 
 if what == 'remove' then
   redis.call('HDEL', KEYS[2], name)

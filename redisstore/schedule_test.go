@@ -36,7 +36,7 @@ func (f *fixture) firing(name string, n int, overlap dianemo.Overlap, occurrence
 	if len(occurrences) > 0 {
 		to = occurrences[len(occurrences)-1].At
 	}
-	return dianemo.Firing{Name: name, Version: 1, Cursor: tick(n), To: to, Hold: tick(n), Next: to.Add(time.Second), Overlap: overlap, Occurrences: occurrences}
+	return dianemo.Firing{Name: name, Version: 1, Cursor: tick(n), To: to, Hold: tick(n), Next: to.Add(time.Second), Again: time.Hour, Overlap: overlap, Occurrences: occurrences}
 }
 
 func (f *fixture) fire(firing dianemo.Firing) dianemo.Fired {
@@ -46,7 +46,7 @@ func (f *fixture) fire(firing dianemo.Firing) dianemo.Fired {
 
 func (f *fixture) fires(firings ...dianemo.Firing) dianemo.FireReply {
 	f.t.Helper()
-	reply, err := f.Fire(f.t.Context(), f.Partition(firings[0].Name), f.call("leader"), dianemo.Fire{Again: time.Hour, Firings: firings})
+	reply, err := f.Fire(f.t.Context(), f.Partition(firings[0].Name), f.call("leader"), dianemo.Fire{Firings: firings})
 	require.NoError(f.t, err)
 	require.Len(f.t, reply.Fired, len(firings))
 	return reply
@@ -105,10 +105,18 @@ func TestFiringsOfOneCallDoNotDisturbEachOther(t *testing.T) {
 		require.Empty(t, f.state("s@y1"))
 		require.Equal(t, dianemo.Queued, f.state("s@z2"))
 		require.Equal(t, dianemo.Unrecorded{Count: 3, First: tick(-3), Last: tick(-1)}, f.stored1("s@z").Unrecorded)
-		firings[2] = f.firing("s@z", 1, dianemo.OverlapAllow)
-		firings[2].Unrecorded = dianemo.Unrecorded{Count: 2, First: tick(5), Last: tick(6)}
-		require.True(t, f.fire(firings[2]).Done)
-		require.Equal(t, dianemo.Unrecorded{Count: 5, First: tick(-3), Last: tick(6)}, f.stored1("s@z").Unrecorded)
+		// It goes on where the last ones ended, and, later, anew.
+		more := f.firing("s@z", 1, dianemo.OverlapAllow)
+		more.Unrecorded, more.To = dianemo.Unrecorded{Count: 2, First: tick(3), Last: tick(4)}, tick(4)
+		require.True(t, f.fire(more).Done)
+		more.Cursor, more.To, more.Unrecorded = tick(4), tick(6), dianemo.Unrecorded{Count: 2, First: tick(5), Last: tick(6)}
+		require.True(t, f.fire(more).Done)
+		require.Equal(t, dianemo.Unrecorded{Count: 4, First: tick(3), Last: tick(6)}, f.stored1("s@z").Unrecorded)
+		more.Cursor, more.To, more.Unrecorded = tick(6), tick(9), dianemo.Unrecorded{}
+		require.True(t, f.fire(more).Done)
+		more.Cursor, more.To, more.Unrecorded = tick(9), tick(10), dianemo.Unrecorded{Count: 1, First: tick(10), Last: tick(10)}
+		require.True(t, f.fire(more).Done)
+		require.Equal(t, dianemo.Unrecorded{Count: 1, First: tick(10), Last: tick(10)}, f.stored1("s@z").Unrecorded)
 	})
 }
 
@@ -208,6 +216,42 @@ func TestAChangeDoesNotPassOverWhatIsDue(t *testing.T) {
 	})
 }
 
+// Who changes the rule, or ends a pause, sets the cursor to the time at which that was
+// decided. What was fired since would be fired again.
+func TestAChangeThatWasDecidedBeforeAFiringDoesNotTakeTheCursorBack(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		pause := func() {
+			_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.PauseIt, Version: 1})
+			require.NoError(t, err)
+		}
+		firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
+		firing.Next = time.Now().Add(time.Hour) // so that nothing is due
+		require.True(t, f.fire(firing).Done)
+		change := dianemo.ScheduleWish{Name: "s", What: dianemo.PutIt, Version: 1, Definition: []byte("new"),
+			Cursor: tick(0).Add(time.Millisecond), From: tick(0), Next: tick(1)}
+		resume := dianemo.ScheduleWish{Name: "s", What: dianemo.ResumeIt, Version: 1, Cursor: change.Cursor, From: tick(0), Next: tick(1)}
+		_, err := f.set(change)
+		require.ErrorIs(t, err, dianemo.ErrMoved)
+		pause()
+		_, err = f.set(resume)
+		require.ErrorIs(t, err, dianemo.ErrMoved)
+		s := f.stored1("s")
+		require.Equal(t, "definition", string(s.Definition))
+		require.Equal(t, tick(1), s.Cursor)
+		require.Equal(t, dianemo.Paused, s.State)
+
+		// Decided anew.
+		resume.Cursor, resume.From, resume.Next = tick(2), tick(1), time.Now().Add(time.Hour)
+		_, err = f.set(resume)
+		require.NoError(t, err)
+		change.Cursor, change.From, change.Next = tick(3), tick(2), time.Now().Add(time.Hour)
+		_, err = f.set(change)
+		require.NoError(t, err)
+		require.Equal(t, tick(3), f.stored1("s").Cursor)
+	})
+}
+
 func TestFirstIsToldWhenAScheduleIsDueBeforeAllOthers(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		now := time.Now().Truncate(time.Second)
@@ -241,7 +285,7 @@ func TestADeposedLeaderFiresNothing(t *testing.T) {
 		f.schedule("s")
 		_, err := f.Survey(t.Context(), &dianemo.Chore{Term: 9, BeatEvery: time.Second, SilentAfter: time.Second})
 		require.NoError(t, err)
-		fire := dianemo.Fire{Term: 8, Again: time.Second, Firings: []dianemo.Firing{f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))}}
+		fire := dianemo.Fire{Term: 8, Firings: []dianemo.Firing{f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))}}
 		_, err = f.Fire(t.Context(), f.Partition("s"), f.call("leader"), fire)
 		require.ErrorIs(t, err, dianemo.ErrDeposed)
 		require.Empty(t, f.state("s@1"))

@@ -86,7 +86,7 @@ func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe(t *testing.T) {
 						victim.pause()
 						asleep.Add(1)
 						time.AfterFunc(2*silentAfter, func() {
-							victim.signal(syscall.SIGCONT)
+							victim.resume()
 							asleep.Done()
 						})
 						continue

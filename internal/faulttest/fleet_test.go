@@ -171,6 +171,12 @@ func (f *fleet) quiet(span time.Duration, what string, fits func(line) bool) {
 // eventually waits for what can only be asked for.
 func (f *fleet) eventually(what string, ok func() bool) {
 	f.t.Helper()
+	f.inTime(patience, what, ok)
+}
+
+// inTime waits for it for that long.
+func (f *fleet) inTime(patience time.Duration, what string, ok func() bool) {
+	f.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for begin := time.Now(); !ok(); <-tick.C {
@@ -189,6 +195,8 @@ type peer struct {
 	orders *os.File
 	stderr *log
 	gone   chan struct{}
+
+	stopping sync.Mutex // so that pauses and resumptions are one after the other
 }
 
 // launch starts a peer and does not wait until it works.
@@ -262,9 +270,12 @@ func (p *peer) kill() {
 	<-p.gone
 }
 
-// pause stops the process and returns when it has stopped.
+// pause stops the process and returns when it has stopped. A SIGCONT before that
+// would leave nothing to wait for, so it is for resume alone to send one.
 func (p *peer) pause() {
 	p.f.t.Helper()
+	p.stopping.Lock()
+	defer p.stopping.Unlock()
 	p.signal(syscall.SIGSTOP)
 	const (
 		idPid   = 1          // P_PID
@@ -280,6 +291,13 @@ func (p *peer) pause() {
 			p.f.t.Fatalf("waiting for process %d to stop: %v", p.pid, errno)
 		}
 	}
+}
+
+// resume makes a process go on that was paused, however often.
+func (p *peer) resume() {
+	p.stopping.Lock()
+	defer p.stopping.Unlock()
+	p.signal(syscall.SIGCONT)
 }
 
 // release lets go this peer's handlers of these jobs, or runs; without any, all

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func TestAPausedLeaderWakesAndItsLateResultsAreRefused(t *testing.T) {
 	own := f.enqueue(4, "busy", args{}, urgent)
 	f.awaitStarts(busy, own...)
 
-	sleeper.signal(syscall.SIGCONT)
+	sleeper.resume()
 	ends := f.await(len(first), "the lost runs' contexts end", func(l line) bool { return l.Event == ended && l.PID == sleeper.pid })
 	require.Len(t, ends, len(first))
 	for _, l := range ends {
@@ -88,11 +89,36 @@ func TestAPauseShorterThanTheLimitOfSilenceCostsNothing(t *testing.T) {
 	f.start(settings{Open: true})
 	p.pause()
 	time.Sleep(silentAfter / 3) // how long it lasts is what is tested
-	p.signal(syscall.SIGCONT)
+	p.resume()
 	f.quiet(spared, "a loss", func(l line) bool { return l.is(reaped) || l.is(ended) })
 	p.release()
 	f.awaitState(dianemo.Succeeded, ids...)
 	f.ranOnce(p, ids...)
+}
+
+func TestAPauseEndsNotBeforeItHasBegun(t *testing.T) {
+	t.Parallel()
+	f := assemble(t, server, 1)
+	p := f.launch(settings{})
+	late := time.AfterFunc(patience, p.kill) // what is gone is waited for no longer
+	defer late.Stop()
+	over := make(chan struct{})
+	var resuming sync.WaitGroup
+	resuming.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				p.resume()
+			}
+		}
+	})
+	defer resuming.Wait()
+	defer close(over)
+	for range 200 {
+		p.pause()
+	}
 }
 
 // reunite makes a peer lose a job and, since nobody else handles it, start it

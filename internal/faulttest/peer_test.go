@@ -47,6 +47,7 @@ type settings struct {
 	Partitions int
 	Kinds      []string // what it handles; default "work"
 	Open       bool     // its handlers are not held; see args
+	Forgets    bool     // nothing is kept of jobs that succeeded
 	Tokens     int      // default 64
 	Finish     time.Duration
 	StuckAfter time.Duration
@@ -101,10 +102,11 @@ type line struct {
 	Cause string `json:",omitempty"` // ended: of the context; exit: what Run returned; settle: the reason
 
 	Attempt int             `json:",omitempty"` // start
+	Made    time.Time       `json:",omitzero"`  // start: the job, by the store's clock
 	Outcome dianemo.Outcome `json:",omitempty"` // settle
 	Stale   bool            `json:",omitempty"` // settle
 	Silent  string          `json:",omitempty"` // reap: the peer from whom the job was taken
-	State   dianemo.State   `json:",omitempty"` // reap
+	State   dianemo.State   `json:",omitempty"` // reap, fire
 	Term    int64           `json:",omitempty"` // lead
 	Leading bool            `json:",omitempty"` // lead
 	IDs     []string        `json:",omitempty"` // exit: of a StuckError
@@ -125,6 +127,7 @@ const (
 	returned event = "return" // and is about to return
 	settled  event = "settle"
 	reaped   event = "reap"
+	fired    event = "fire"
 	lead     event = "lead"
 	sampled  event = "load"
 	exited   event = "exit" // Run returned
@@ -166,6 +169,9 @@ func peerMain(encoded string) int {
 		policy := dianemo.Policy{}
 		if name == "once" {
 			policy.Priority = 1 // so that such jobs are claimed without having been heard of
+		}
+		if s.Forgets {
+			policy.Keep = dianemo.Keep{dianemo.Succeeded: {Jobs: dianemo.None}}
 		}
 		kind := dianemo.NewKind[args](name, policy)
 		if err := kind.Handle(peer, w.handle); err != nil {
@@ -211,6 +217,7 @@ func (w *worker) hooks() *dianemo.Hooks {
 			w.say(line{Event: settled, Job: i.ID, Epoch: i.Epoch, Outcome: i.Outcome, Stale: i.Stale, Cause: i.Reason})
 		},
 		Reap: func(i dianemo.ReapInfo) { w.say(line{Event: reaped, Job: i.ID, Silent: i.Peer, State: i.State}) },
+		Fire: func(i dianemo.FireInfo) { w.say(line{Event: fired, Job: i.ID, State: i.State}) },
 		Lead: func(i dianemo.LeadInfo) { w.say(line{Event: lead, Term: i.Term, Leading: i.Leading}) },
 		Load: func(i dianemo.LoadInfo) {
 			w.say(line{Event: sampled, Share: i.Share, Known: i.Known, Hot: i.Hot, Taken: time.Now()})
@@ -241,7 +248,7 @@ func (w *worker) held(job *dianemo.Job[args]) (bool, <-chan struct{}) {
 func runName(id string, epoch int64) string { return fmt.Sprintf("%s:%d", id, epoch) }
 
 func (w *worker) handle(ctx context.Context, job *dianemo.Job[args]) error {
-	w.say(line{Event: started, Job: job.ID, Epoch: job.Epoch, Attempt: job.Attempt})
+	w.say(line{Event: started, Job: job.ID, Epoch: job.Epoch, Attempt: job.Attempt, Made: job.EnqueuedAt})
 	if err := job.SetResult(result{w.id, os.Getpid(), job.Epoch}); err != nil {
 		return err
 	}
