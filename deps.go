@@ -204,10 +204,10 @@ func findCycle(records []Record) []string {
 const depsCall = 500
 
 // tell says what the jobs wait for.
-func (f *family) tell(ctx context.Context) error { return f.need(ctx, false, nil) }
+func (f *family) tell(ctx context.Context) error { return f.need(ctx, TellIt, nil) }
 
 // need tells it, or has it forgotten, for all or some of the jobs.
-func (f *family) need(ctx context.Context, forget bool, only func(i int) bool) error {
+func (f *family) need(ctx context.Context, telling Telling, only func(i int) bool) error {
 	waits := map[int][]Wait{}
 	for i, r := range f.records {
 		if !r.Blocked || only != nil && !only(i) {
@@ -228,7 +228,7 @@ func (f *family) need(ctx context.Context, forget bool, only func(i int) bool) e
 				n++
 			}
 			err := f.insist(ctx, "enqueue", func() error {
-				_, err := f.store.Need(ctx, partition, forget, all[:n])
+				_, err := f.store.Need(ctx, partition, telling, all[:n])
 				f.mended(partition, err)
 				return err
 			})
@@ -330,7 +330,7 @@ func (f *family) disown(ctx context.Context) error {
 		return nil
 	}
 	isRefused := func(i int) bool { return f.errs[i] != nil }
-	if err := f.need(ctx, true, isRefused); err != nil {
+	if err := f.need(ctx, ForgetIt, isRefused); err != nil {
 		return err
 	}
 	ties := map[int][]Tie{}
@@ -556,4 +556,44 @@ func (p *Peer) heirsIn(ctx context.Context, s *Survey, again func(func(Call, Cho
 		calls := Call{Caller: uuid.NewString()}
 		return len(ids) == depsCall/2, p.releaseAll(ctx, s.Partition, &calls, releases)
 	})
+}
+
+// disinherit makes the children of a job that is to be let go of no longer its own, as
+// far as they have ended.
+func (c *Client) disinherit(ctx context.Context, parent string) error {
+	after := ""
+	for range 20 { // and more when it comes round again
+		children, err := c.store.Children(ctx, parent, after, depsCall)
+		if err != nil || len(children) == 0 {
+			return err
+		}
+		after = children[len(children)-1]
+		states, err := c.store.States(ctx, children)
+		if err != nil {
+			return err
+		}
+		waits := map[int][]Wait{}
+		var ties []Tie
+		for i, child := range children {
+			if states[i] == "" || states[i].Finished() {
+				p := c.store.Partition(child)
+				waits[p] = append(waits[p], Wait{ID: child, Parents: []Parent{{ID: parent}}})
+				ties = append(ties, Tie{parent, child})
+			}
+		}
+		for partition, some := range waits {
+			if _, err := c.store.Need(ctx, partition, DropIt, some); err != nil {
+				return err
+			}
+		}
+		if len(ties) > 0 {
+			if _, err := c.store.Link(ctx, c.store.Partition(parent), Unlink, ties); err != nil {
+				return err
+			}
+		}
+		if len(children) < depsCall {
+			return nil
+		}
+	}
+	return nil
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/redisstore/embedded"
 )
 
 // ends waits until a job has ended, and returns how.
@@ -221,4 +223,63 @@ func TestBadParentsAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, dianemo.ErrInvalid)
 	_, err = c.Get(t.Context(), "d")
 	require.ErrorIs(t, err, dianemo.ErrNotFound)
+}
+
+func TestAJobStaysWhileItHasUnfinishedChildren(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		keep := dianemo.Policy{Keep: dianemo.Keep{dianemo.Succeeded: {Jobs: dianemo.None}, dianemo.Skipped: {Jobs: dianemo.None}}}
+		goOn := make(chan struct{})
+		var kind dianemo.Kind[Args]
+		trimmed := make(chan dianemo.TrimInfo, 1000)
+		config := quick
+		config.Hooks = &dianemo.Hooks{Trim: func(i dianemo.TrimInfo) { trimmed <- i }}
+		start(t, store, config, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", keep, func(_ context.Context, job *dianemo.Job[Args]) error {
+				if job.Args.N == 1 {
+					<-goOn
+				}
+				return nil
+			})
+		})
+		// What has no children goes; the parent stays until its child has ended.
+		_, err := c.EnqueueMany(t.Context(), kind.NewWith(Args{0}, dianemo.Options{ID: "parent"}), kind.NewWith(Args{0}, dianemo.Options{ID: "single"}),
+			kind.NewWith(Args{1}, dianemo.Options{ID: "child", Parents: dianemo.After("parent")}),
+			kind.NewWith(Args{0}, dianemo.Options{ID: "skipped", Parents: dianemo.AfterFailure("parent")}))
+		require.NoError(t, err)
+		gone := func(id string) func() bool {
+			return func() bool { _, err := c.Get(t.Context(), id); return errors.Is(err, dianemo.ErrNotFound) }
+		}
+		require.Eventually(t, gone("single"), 20*time.Second, 5*time.Millisecond)
+		for range 3 { // steps of retention that let go of something else
+			enqueue(t, c, kind, dianemo.Options{})
+			receive(t, trimmed)
+		}
+		require.Equal(t, dianemo.Succeeded, get(t, c, "parent").State)
+		close(goOn)
+		for _, id := range []string{"child", "parent", "skipped"} {
+			require.Eventually(t, gone(id), 20*time.Second, 5*time.Millisecond, id)
+		}
+		require.Eventually(t, func() bool { return leftovers(t, store) == "" }, 20*time.Second, 10*time.Millisecond)
+	})
+}
+
+// leftovers lists the keys that only jobs with parents have.
+func leftovers(t *testing.T, store dianemo.Store) string {
+	t.Helper()
+	rdb := server.Client(t)
+	pattern := fmt.Sprintf("{test-%d:*", namespaces.Load())
+	if s, ok := store.(*embedded.Store); ok {
+		rdb, pattern = s.Client(), "{dianemo:*"
+	}
+	keys, err := rdb.Keys(t.Context(), pattern).Result()
+	require.NoError(t, err)
+	found := ""
+	for _, key := range keys {
+		switch _, name, _ := strings.Cut(key, "}:"); name {
+		case "needs", "edges", "kids", "outbox", "gates", "blocked":
+			found += key + " "
+		}
+	}
+	return found
 }

@@ -76,8 +76,10 @@ type Store interface {
 	// MaxCallJobs occurrences.
 	Fire(ctx context.Context, partition int, call Call, fire Fire) (FireReply, error)
 	// Need tells what jobs wait for, before they are enqueued, or that they are not. It
-	// reports which of them exist: for these nothing was done.
-	Need(ctx context.Context, partition int, forget bool, waits []Wait) ([]bool, error)
+	// reports which of them exist: for these nothing was done, but by DropIt.
+	Need(ctx context.Context, partition int, telling Telling, waits []Wait) ([]bool, error)
+	// Children lists the children of a job after that one, in order.
+	Children(ctx context.Context, parent, after string, limit int) ([]string, error)
 	// Link makes jobs the children of jobs of this partition, or makes them so no longer.
 	// It returns the parents' states, "" for one that does not exist.
 	Link(ctx context.Context, partition int, how Linking, ties []Tie) ([]State, error)
@@ -490,6 +492,15 @@ type Wait struct {
 	Parents []Parent
 	Gate    Gate
 }
+
+// Telling is what Need does.
+type Telling string
+
+const (
+	TellIt   Telling = "tell"
+	ForgetIt Telling = "forget" // the job was not enqueued
+	DropIt   Telling = "drop"   // the job waits for these parents no longer
+)
 
 // A Gate keeps a job blocked until all is there that belongs to it.
 type Gate int8

@@ -21,12 +21,9 @@ const gateFor = 10 * time.Minute
 var hows = map[dianemo.Condition]string{dianemo.OnSuccess: "s", dianemo.OnFailure: "f", dianemo.OnEnd: "a"}
 
 // Need implements [dianemo.Store].
-func (s *Store) Need(ctx context.Context, partition int, forget bool, waits []dianemo.Wait) ([]bool, error) {
+func (s *Store) Need(ctx context.Context, partition int, telling dianemo.Telling, waits []dianemo.Wait) ([]bool, error) {
 	t := s.tag(partition)
-	args := []any{"tell"}
-	if forget {
-		args[0] = "forget"
-	}
+	args := []any{string(telling)}
 	for _, w := range waits {
 		args = append(args, w.ID, len(w.Parents))
 		for _, p := range w.Parents {
@@ -79,6 +76,23 @@ func (s *Store) Link(ctx context.Context, partition int, how dianemo.Linking, ti
 		}
 	}
 	return states, verdict(reply)
+}
+
+// Children implements [dianemo.Store].
+func (s *Store) Children(ctx context.Context, parent, after string, limit int) ([]string, error) {
+	t := s.tag(s.Partition(parent))
+	from := "[" + parent + "|"
+	if after != "" {
+		from = "(" + parent + "|" + after
+	}
+	ties, err := s.rdb.ZRangeByLex(ctx, t.key("edges"), &redis.ZRangeBy{Min: from, Max: "(" + parent + "}", Count: int64(limit)}).Result()
+	if err != nil {
+		return nil, s.broken(ctx, err, t.key("edges"))
+	}
+	for i, tie := range ties {
+		ties[i] = tie[len(parent)+1:]
+	}
+	return ties, nil
 }
 
 // Heirs implements [dianemo.Store].

@@ -154,6 +154,9 @@ func (s *Store) Trim(ctx context.Context, partition int, call dianemo.Call, chor
 		}
 		answer.Jobs += int(number(replies[0][1]))
 		answer.More = answer.More || number(replies[0][2]) == 1
+		for _, id := range list(replies[0][3]) {
+			answer.Held = append(answer.Held, text(id))
+		}
 	}
 	return answer, nil
 }
