@@ -255,6 +255,10 @@ func (q *Request) record() (Record, error) {
 	o := q.options
 	spec := Spec{Kind: q.kind, Priority: inherit(o.Priority, q.policy.Priority, 2), Weight: o.Weight, Timeout: o.Timeout,
 		Retries: o.Retries, Reruns: o.Reruns, RunAt: o.RunAt, Delay: o.Delay, Headers: o.Headers, Args: args}
+	parents := withConditions(o.Parents)
+	if len(parents) <= specParents {
+		spec.Parents = parents
+	}
 	spec.Grace = inherit(q.policy.Grace, defaults(spec.Priority).Grace)
 	if o.Grace != 0 && o.Grace != spec.Grace {
 		spec.Grace = laneGrace(o.Grace)
@@ -267,7 +271,7 @@ func (q *Request) record() (Record, error) {
 		return Record{}, &FieldError{"args and headers", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes at most", MaxPayload)}
 	}
 	r := Record{ID: o.ID, Lane: spec.Lane(), RunAt: o.RunAt, Delay: o.Delay, Weight: o.Weight, Reruns: o.Reruns, Unique: o.Unique,
-		Blocked: len(o.Parents) > 0, Parents: withConditions(o.Parents), Spec: EncodeSpec(&spec)}
+		Blocked: len(o.Parents) > 0, Parents: parents, Spec: EncodeSpec(&spec)}
 	if r.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {
@@ -316,7 +320,7 @@ func (j *StoredJob) decode() {
 		return
 	}
 	j.Info.Weight, j.Info.Headers, j.Info.Args = spec.Weight, spec.Headers, spec.Args
-	j.Info.Schedule, j.Info.ScheduledFor = spec.Schedule, spec.At
+	j.Info.Schedule, j.Info.ScheduledFor, j.Info.Parents = spec.Schedule, spec.At, spec.Parents
 }
 
 // Counts reads how many jobs there are, by state, kind and priority. It looks

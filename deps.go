@@ -56,6 +56,24 @@ func parentsOf(on Condition, ids []string) []Parent {
 	return parents
 }
 
+// ParentResult decodes the result of one of a job's parents, from within its handler.
+// It returns [ErrNotFound] if that parent has none, or is gone, and a [FieldError] for a
+// job that is not its parent.
+func ParentResult[R, Args any](ctx context.Context, job *Job[Args], parent string) (R, error) {
+	var none R
+	if !slices.ContainsFunc(job.Parents, func(p Parent) bool { return p.ID == parent }) {
+		return none, &FieldError{"ParentResult(parent)", parent, "one of Job.Parents"}
+	}
+	if job.run == nil {
+		return none, fmt.Errorf("dianemo: result of parent %s: %w", parent, ErrNotFound)
+	}
+	info, err := job.run.partition.peer.Get(ctx, parent)
+	if err != nil {
+		return none, err
+	}
+	return ResultOf[R](info)
+}
+
 // MaxParents is how many parents one job may have.
 const MaxParents = 100_000
 

@@ -48,6 +48,11 @@ func TestAChildStartsWhenItsParentsHaveEnded(t *testing.T) {
 		for _, id := range []string{"join", "b", "never", "grandchild", "mends", "always"} {
 			require.Equal(t, dianemo.Blocked, get(t, c, id).State, id)
 		}
+		require.Equal(t, dianemo.After("a", "b"), get(t, c, "join").Parents)
+		page, err := c.List(t.Context(), dianemo.Filter{States: []dianemo.State{dianemo.Blocked}})
+		require.NoError(t, err)
+		require.Len(t, page.Jobs, 6)
+		require.EqualValues(t, 6, finished(t, c, dianemo.Blocked))
 		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { handle(t, p, "kind", dianemo.Policy{}, byArgs) })
 		for id, want := range map[string]dianemo.State{"a": dianemo.Succeeded, "bad": dianemo.Failed, "b": dianemo.Succeeded, "join": dianemo.Succeeded,
 			"never": dianemo.Skipped, "grandchild": dianemo.Skipped, "mends": dianemo.Succeeded, "always": dianemo.Succeeded} {
@@ -58,6 +63,7 @@ func TestAChildStartsWhenItsParentsHaveEnded(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, dianemo.Succeeded, ends(t, c, "late"))
 		require.Equal(t, dianemo.Skipped, ends(t, c, "late-skipped"))
+		require.Zero(t, finished(t, c, dianemo.Blocked))
 	})
 }
 
@@ -282,4 +288,36 @@ func leftovers(t *testing.T, store dianemo.Store) string {
 		}
 	}
 	return found
+}
+
+func TestAChildReadsItsParentsResults(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		sums := make(chan int, 1)
+		var kind dianemo.Kind[Args]
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{}, func(ctx context.Context, job *dianemo.Job[Args]) error {
+				sum := job.Args.N
+				for _, parent := range job.Parents {
+					n, err := dianemo.ParentResult[int](ctx, job, parent.ID)
+					if err != nil {
+						return dianemo.Fail(err)
+					}
+					sum += n
+				}
+				if len(job.Parents) > 0 {
+					_, err := dianemo.ParentResult[int](ctx, job, "stranger")
+					if !errors.Is(err, dianemo.ErrInvalid) {
+						return dianemo.Fail(errors.New("a stranger's result"))
+					}
+					sums <- sum
+				}
+				return job.SetResult(sum)
+			})
+		})
+		_, err := c.EnqueueMany(t.Context(), kind.NewWith(Args{1}, dianemo.Options{ID: "a"}), kind.NewWith(Args{2}, dianemo.Options{ID: "b"}),
+			kind.NewWith(Args{4}, dianemo.Options{Parents: dianemo.After("a", "b")}))
+		require.NoError(t, err)
+		require.Equal(t, 7, receive(t, sums))
+	})
 }

@@ -114,6 +114,8 @@ type Job[Args any] struct {
 	// when it runs.
 	Schedule     string
 	ScheduledFor time.Time
+	// Parents are those of its Options, if they were at most 1000. See [ParentResult].
+	Parents []Parent
 
 	run *run // nil in a Job that a test made
 }
@@ -158,7 +160,7 @@ type JobInfo struct {
 	UniqueKey string
 	// Reason is one word on why the job ended or waits again: error, timeout,
 	// panic, grace, silent, lost, shutdown, corrupt, cancel, replaced, requeue, late,
-	// overlap.
+	// overlap, parent, gate.
 	// Empty where the state says it all. A running job with reason cancel is
 	// cancelled, and its handler has not returned yet.
 	Reason string
@@ -171,8 +173,10 @@ type JobInfo struct {
 	// instant of its rule.
 	Schedule     string
 	ScheduledFor time.Time
-	Args         json.RawMessage
-	Result       json.RawMessage // nil: none was set
+	// Parents are those of its Options, if they were at most 1000.
+	Parents []Parent
+	Args    json.RawMessage
+	Result  json.RawMessage // nil: none was set
 }
 
 // DecodeArgs unmarshals the job's arguments into v.

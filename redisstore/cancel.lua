@@ -53,7 +53,10 @@ for j, id in ipairs(ids) do
       if lane == 0 or waits(m) ~= name then
         word = 'moved'
       else
-        if m.state == 'blocked' then free[#free + 1] = id end
+        if m.state == 'blocked' then
+          free[#free + 1] = id
+          add('blocked', class_of(m.lane), -1)
+        end
         m.state, m.reason, m.ended = 'cancelled', 'cancel', int(now)
         fields[#fields + 1] = id
         fields[#fields + 1] = write(m)

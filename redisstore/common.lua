@@ -83,7 +83,7 @@ local function class_of(base) return base:match('^[^:]*:[^:]*') end
 -- start_by is until when a blocked job must start: a time of its own and its grace say so, else nothing does.
 local function start_by(m)
   local grace = m.lane:match('^[^:]*:[^:]*:(%d+):')
-  if m.due + 0 <= 0 or not grace then return 'inf' end
+  if m.due + 0 <= 0 or not grace then return '253402300799999' end -- the end of the year 9999
   return int(m.due + grace)
 end
 

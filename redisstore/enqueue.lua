@@ -113,6 +113,7 @@ while i < #ARGV do
           m.state, m.due = 'blocked', waits_for
           blocked[#blocked + 1] = start_by(m)
           blocked[#blocked + 1] = id
+          add('blocked', class_of(m.lane), 1)
         end
         if slot then slots[slot] = {id = id, m = m, lane = lane, value = take(id, till, lasts, '0')} end
         overrides[#overrides + 1] = id
@@ -124,6 +125,7 @@ while i < #ARGV do
 end
 
 for _, job in ipairs(gone) do
+  if job.m.state == 'blocked' then add('blocked', class_of(job.m.lane), -1) end
   job.m.state, job.m.reason, job.m.ended = 'cancelled', 'replaced', int(now)
   overrides[#overrides + 1] = job.id
   overrides[#overrides + 1] = write(job.m)

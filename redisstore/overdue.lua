@@ -32,6 +32,7 @@ for j, id in ipairs(ids) do
       leave[#leave + 1] = id
       missed[#missed + 1] = id
       add('missed', class_of(m.lane), 1)
+      add('blocked', class_of(m.lane), -1)
       for _, word in ipairs({id, 'missed', m.lane}) do reply[#reply + 1] = word end
     end
   end

@@ -116,7 +116,10 @@ for _, id in ipairs(children) do
       c.word = becomes
       if becomes ~= was then
         local class = class_of(m.lane)
-        if was == 'blocked' then unblock[#unblock + 1] = id else
+        if was == 'blocked' then
+          unblock[#unblock + 1] = id
+          add('blocked', class, -1)
+        else
           local set = set_of(c.lane, 'skipped')
           takes[set] = takes[set] or {}
           table.insert(takes[set], id)
@@ -131,6 +134,7 @@ for _, id in ipairs(children) do
         elseif becomes == 'blocked' then
           block[#block + 1] = start_by(m)
           block[#block + 1] = id
+          add('blocked', class, 1)
         else
           m.ended = int(now)
           if becomes == 'skipped' then m.reason = 'parent' elseif becomes == 'cancelled' then m.reason = 'gate' end
