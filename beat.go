@@ -245,6 +245,7 @@ func (p *Peer) present(ctx context.Context, fail func(error)) {
 	}
 	if err == nil {
 		p.drain(number, drained)
+		signal(p.visible)
 	}
 }
 

@@ -145,6 +145,7 @@ type Peer struct {
 	mu        sync.Mutex // guards these, and partitions until Run has made them
 	kinds     map[string]registered
 	schedules []*declaredSchedule
+	newest    int64 // when the newest build was built of which a peer was seen alive, in ms; only declares touches it
 	ran       bool
 	shown     int64 // number of the last call to show itself that was answered
 
@@ -161,6 +162,7 @@ type Peer struct {
 	blind       complaint                // about rounds that see nothing
 	declared    atomic.Bool              // what its kinds keep
 	undeclared  complaint
+	visible     chan struct{} // has room for one: the peer has shown itself
 	unscheduled complaint     // about schedules that can't be declared
 	unchecked   complaint     // about schedules that can't be checked
 	fireSoon    chan struct{} // has room for one: the schedules are to be looked at
@@ -187,7 +189,7 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 	}
 	p := &Peer{Client: client, id: peerID(), config: config, started: time.Now(),
 		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}, beatSoon: make(chan struct{}, 1), soon: make(chan struct{}, 1),
-		bid: make(chan struct{}, 1), fireSoon: make(chan struct{}, 1)}
+		bid: make(chan struct{}, 1), fireSoon: make(chan struct{}, 1), visible: make(chan struct{}, 1)}
 	p.logger = p.logger.With("peer", p.id)
 	return p, nil
 }
@@ -363,11 +365,15 @@ func (p *Peer) shutdown(work *sync.WaitGroup, abandon context.CancelFunc) error 
 }
 
 // leave takes the peer off the list and gives up its lease, if lead could not.
-// Neither is needed: both run out by themselves.
+// Neither is needed: both run out by themselves. What a peer keeps that lived too
+// short to declare it, nobody else could say.
 func (p *Peer) leave(base context.Context) {
 	ctx, cancel := context.WithTimeout(base, time.Second)
 	defer cancel()
 	p.resign(ctx)
+	if !p.declared.Load() {
+		p.declare(ctx)
+	}
 	if _, err := p.store.Present(ctx, PeerInfo{ID: p.id}, true); err != nil {
 		p.logger.Info("the peer was not taken off the list; it will fall off", "err", err)
 	}
@@ -418,7 +424,7 @@ func (p *Peer) hear(m Message) {
 		}
 	}
 	if m.Word == "" || m.Word == FireNow {
-		p.fireNow(m.Partition, m.Word == "")
+		p.fireNow(m.Partition, m.Word == "" || m.Partition == Everywhere)
 	}
 	if m.Word == "" || m.Word == Look {
 		p.restand() // who was told to look stands no more

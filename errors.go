@@ -43,6 +43,9 @@ var (
 	// ErrMoved: each time that the job was to be changed, others had moved it
 	// meanwhile. Nothing was done; the same call may be made again.
 	ErrMoved = errors.New("dianemo: the job moved, again and again")
+	// ErrNewer: a newer version of this library has written the schedule, or the job,
+	// and this one leaves it alone.
+	ErrNewer = errors.New("dianemo: the record is of a newer version")
 )
 
 // Causes with which a handler's context ends; read them with context.Cause.

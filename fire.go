@@ -21,13 +21,24 @@ type clock struct {
 	head   time.Time     // by the store's clock; zero: never
 	ahead  time.Duration // the store's clock less ours
 	firing bool          // they are being fired
+	heard  uint64        // how often it was told to look at once
 }
 
-// set takes in what was read.
-func (k *clock) set(head time.Time, ahead time.Duration) {
+// wakes is how often the clock was told to look at once: for who is about to read.
+func (k *clock) wakes() uint64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.head, k.ahead = head, ahead
+	return k.heard
+}
+
+// set takes in what was read after it had been woken that often. If it was woken
+// since, that was perhaps read too early, and it looks again.
+func (k *clock) set(wakes uint64, head time.Time, ahead time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.heard == wakes {
+		k.head, k.ahead = head, ahead
+	}
 }
 
 // now makes it look at once.
@@ -35,6 +46,7 @@ func (k *clock) now() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.head, k.ahead = time.Unix(0, 0), 0
+	k.heard++
 }
 
 // start reports whether it is time to fire, and if not, when it will be by our
@@ -115,26 +127,42 @@ func (p *Peer) fireNow(partition int, all bool) {
 	signal(p.fireSoon)
 }
 
-// fire fires what is due in the partition.
+// fire fires what is due in the partition. What can't be fired, as the record of a
+// newer version, stays due and stands in front of the others: it is passed over, and
+// comes round with the next survey.
 func (part *partition) fire(ctx context.Context) {
 	p := part.peer
-	for idle := 0; ctx.Err() == nil; {
+	offset := 0         // how many were passed over
+	var began time.Time // by the store's clock, when the first of all was looked at last
+	var wakes uint64    // before that
+	for ctx.Err() == nil {
 		term := p.leading()
 		if term == 0 {
 			return
 		}
+		if offset == 0 {
+			wakes = part.clock.wakes()
+		}
 		begin := time.Now()
-		reply, err := p.store.Schedules(ctx, part.number, nil)
+		reply, err := p.store.Schedules(ctx, part.number, nil, offset)
 		done := false
-		if err == nil {
-			if len(reply.Schedules) == 0 {
-				part.clock.set(reply.Head, reply.Now.Sub(begin.Add(time.Since(begin)/2)))
-				part.unfired.about(p.logger, nil, "")
-				return
+		switch {
+		case err != nil:
+			p.mended(part.number, err)
+		case reply.Asked == 0 && reply.Due >= offset:
+			part.clock.set(wakes, reply.Later, reply.Now.Sub(begin.Add(time.Since(begin)/2)))
+			part.unfired.about(p.logger, nil, "")
+			return
+		case offset > 0 && reply.overtakes(began):
+			// Some that were passed over are gone, and others have moved up; or what is due
+			// now was not when this began, and may come again and again. So the first once more.
+			offset = 0
+			continue
+		default:
+			if offset == 0 {
+				began = reply.Now
 			}
 			done, err = p.fire(ctx, part.number, term, reply)
-		} else {
-			p.mended(part.number, err)
 		}
 		if errors.Is(err, ErrDeposed) {
 			p.depose()
@@ -143,14 +171,19 @@ func (part *partition) fire(ctx context.Context) {
 		if ctx.Err() == nil {
 			part.unfired.about(p.logger, err, "schedules that are due could not be fired; the next round tries again", "partition", part.number)
 		}
-		if idle++; done {
-			idle = 0
-		}
-		if err != nil || idle == 3 { // what is due can't be fired here, and the rounds come back to it
-			part.clock.set(time.Time{}, 0)
+		if err != nil { // the rounds come back to it
+			part.clock.set(wakes, time.Time{}, 0)
 			return
 		}
+		if !done {
+			offset += reply.Asked // else those that are left are now there where these were
+		}
 	}
+}
+
+// overtakes reports whether this page has nothing that was due at that time.
+func (r *SchedulesReply) overtakes(began time.Time) bool {
+	return r.Asked == 0 || len(r.Schedules) > 0 && r.Schedules[0].Next.After(began)
 }
 
 // fire decides about schedules as they were read, and has the store do it. It
@@ -173,7 +206,7 @@ func (c *Client) fire(ctx context.Context, partition int, term int64, read Sched
 			continue
 		}
 		d, err := s.decode()
-		if errors.Is(err, errScheduleNewer) {
+		if errors.Is(err, ErrNewer) {
 			continue
 		}
 		var f Firing
@@ -195,7 +228,7 @@ func (c *Client) fire(ctx context.Context, partition int, term int64, read Sched
 		for _, o := range f.Occurrences {
 			size += len(o.Spec)
 		}
-		if len(batch) == duePerFire || jobs+len(f.Occurrences) > MaxCallJobs/2 || bytes+size > MaxCallBytes {
+		if len(batch) == duePerFire || jobs+len(f.Occurrences) > MaxCallJobs/2 || bytes+size > MaxFireBytes {
 			if err := send(); err != nil {
 				return done, err
 			}
@@ -277,7 +310,7 @@ func (c *Client) breakSchedule(ctx context.Context, partition int, s *StoredSche
 		wish.Version = AnyVersion
 	}
 	_, err := c.setSchedule(ctx, partition, wish)
-	if errors.Is(err, ErrMoved) || errors.Is(err, ErrNoSchedule) {
+	if errors.Is(err, ErrMoved) || errors.Is(err, ErrNoSchedule) || errors.Is(err, ErrNewer) {
 		return false, nil // it is another by now, or a newer version's
 	}
 	if err == nil {
@@ -332,7 +365,7 @@ func (c *Client) inTurn(ctx context.Context, partition int, what string, call fu
 
 // fireNamed looks at these schedules whether or not they are due.
 func (c *Client) fireNamed(ctx context.Context, partition int, names ...string) error {
-	read, err := c.store.Schedules(ctx, partition, names)
+	read, err := c.store.Schedules(ctx, partition, names, 0)
 	if err != nil {
 		return err
 	}

@@ -137,6 +137,10 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 	if term := p.leading(); term != 0 {
 		chore = &Chore{Term: term, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter}
 	}
+	wakes := make([]uint64, len(p.partitions))
+	for i, part := range p.partitions {
+		wakes[i] = part.clock.wakes()
+	}
 	begin := time.Now()
 	surveys, err := p.store.Survey(ctx, chore)
 	if ctx.Err() != nil {
@@ -163,7 +167,7 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 			part.surveyed.Store(&surveyed{s, ahead})
 			part.kick()
 			if chore != nil {
-				part.clock.set(s.Fires, ahead)
+				part.clock.set(wakes[s.Partition], s.Fires, ahead)
 				signal(p.fireSoon)
 			}
 		}

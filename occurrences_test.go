@@ -239,10 +239,10 @@ func TestAScheduleIsReadAsItWasWritten(t *testing.T) {
 		}
 		_, err := decodeDefinition([]byte(bad))
 		require.Error(t, err, "%s", bad)
-		require.NotErrorIs(t, err, errScheduleNewer)
+		require.NotErrorIs(t, err, ErrNewer)
 	}
 	_, err = decodeDefinition([]byte(`{"v":2,"rule":"lunar"}`))
-	require.ErrorIs(t, err, errScheduleNewer)
+	require.ErrorIs(t, err, ErrNewer)
 }
 
 // instants that a program's own rule has, as the store gets them.

@@ -237,7 +237,7 @@ func (c *Client) insist(ctx context.Context, what string, call func() error) err
 
 // isFinal reports whether the same call would be answered in the same way.
 func isFinal(err error) bool {
-	for _, final := range []error{ErrNoPeer, ErrNoSchedule, ErrInvalid, ErrSuperseded, ErrMoved, ErrDeposed, ErrStoreFull} {
+	for _, final := range []error{ErrNoPeer, ErrNoSchedule, ErrInvalid, ErrSuperseded, ErrMoved, ErrNewer, ErrDeposed, ErrStoreFull} {
 		if errors.Is(err, final) {
 			return true
 		}

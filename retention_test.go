@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -105,12 +106,45 @@ func TestTheLeaderTrimsKindsOfOthersByWhatTheyDeclared(t *testing.T) {
 		require.NoError(t, other.stop())
 
 		trimmed := make(chan dianemo.TrimInfo, 100)
-		start(t, store, dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, Hooks: &dianemo.Hooks{Trim: func(i dianemo.TrimInfo) { trimmed <- i }}},
+		// On a busy machine a bid takes longer than a short lease lasts, and nobody leads for long enough.
+		start(t, store, dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: time.Hour, Hooks: &dianemo.Hooks{Trim: func(i dianemo.TrimInfo) { trimmed <- i }}},
 			func(p *dianemo.Peer) { handle(t, p, "foreign", dianemo.Policy{}, returns(nil)) })
 		require.Equal(t, 1, receive(t, trimmed).Jobs)
 		_, err := c.Get(t.Context(), "succeeds")
 		require.ErrorIs(t, err, dianemo.ErrNotFound)
 		require.Equal(t, dianemo.Failed, get(t, c, "fails").State)
+	})
+}
+
+// A unheardStore does not answer the first declaration while the peer runs.
+type unheardStore struct {
+	dianemo.Store
+	once sync.Once
+}
+
+func (s *unheardStore) Declare(ctx context.Context, keeps map[string]dianemo.Keep, anew bool) (err error) {
+	s.once.Do(func() {
+		<-ctx.Done()
+		err = ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	return s.Store.Declare(ctx, keeps, anew)
+}
+
+// Else the leader takes the defaults for what ran there.
+func TestAPeerThatShutsDownSoonHasDeclaredWhatItsKindsKeep(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		var kind dianemo.Kind[Args]
+		peer := start(t, &unheardStore{Store: store}, dianemo.Config{}, func(p *dianemo.Peer) {
+			kind = handle(t, p, "kind", dianemo.Policy{Keep: dianemo.Keep{dianemo.Succeeded: {Jobs: 7}}}, returns(nil))
+		})
+		enqueue(t, peer, kind, dianemo.Options{})
+		peer.next()
+		require.NoError(t, peer.stop())
+		rdb, namespace := behind(t, store)
+		require.Equal(t, "1|succeeded:0:7 ", rdb.HGet(t.Context(), fmt.Sprintf("{%s}:kinds", namespace), "kind").Val())
 	})
 }
 

@@ -245,6 +245,13 @@ func (r listRule) text() string {
 
 func (r listRule) String() string { return r.text() }
 
+// A knownRule is what readers see of a rule that only its program can compute: the
+// next instants. It has no text, for it is not the rule: stored as one, it would end.
+type knownRule []int64
+
+func (r knownRule) Next(after time.Time) time.Time { return listRule(r).Next(after) }
+func (r knownRule) String() string                 { return "known " + listRule(r).text() }
+
 // sinceEpoch is t in milliseconds since 1970, rounded down. What is before 1970
 // counts as the millisecond before it, what is after 9999 as its last one: no sum
 // with a MaxSpan overflows.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -194,6 +195,9 @@ func (d *definition) setBounds(start, end time.Time) error {
 		}
 		*bound.to = bound.at.UnixMilli()
 	}
+	if !end.IsZero() && d.End == 0 {
+		return &FieldError{"Schedule.End", end, "a time after 1970-01-01T00:00:00Z"} // 0 is stored for no bound
+	}
 	if instant(d.Start).Before(start) {
 		d.Start++ // to the millisecond, and not before it
 	}
@@ -222,36 +226,52 @@ func (d *definition) finishes() bool {
 // follows reports whether the end of an occurrence makes another one due.
 func (d *definition) follows() bool { return d.Overlap == OverlapWait || d.finishes() }
 
-// errScheduleNewer: a definition of a newer version, which is left alone.
-var errScheduleNewer = errors.New("written by a newer version")
-
 // decodeDefinition reads what encode has written. What it returns is fit to be
 // fired.
 func decodeDefinition(b []byte) (*definition, error) {
 	d := &definition{}
 	reader := json.NewDecoder(bytes.NewReader(b))
 	if err := reader.Decode(d); err != nil {
+		var form struct {
+			V int `json:"v"`
+		}
+		if json.Unmarshal(b, &form) == nil && form.V > definitionForm {
+			return nil, ErrNewer // whatever its other fields have become
+		}
 		return nil, fmt.Errorf("its definition can't be read: %w", err)
 	}
 	if d.Form > definitionForm {
-		return nil, errScheduleNewer
+		return nil, ErrNewer
+	}
+	if d.Form < 1 {
+		return nil, fmt.Errorf("its definition is of no version: %d", d.Form)
 	}
 	var err error
 	if d.spec, err = DecodeSpec(d.Job); err != nil {
 		if errors.Is(err, errSpecNewer) {
-			return nil, errScheduleNewer
+			return nil, ErrNewer
 		}
 		return nil, fmt.Errorf("its job can't be read: %w", err)
 	}
 	switch {
 	case strings.HasPrefix(d.Rule, ownRule):
-		d.rule = listRule(d.Known)
+		d.rule = knownRule(d.Known)
 	default:
 		if d.rule, err = ParseRule(d.Rule); err != nil {
 			return nil, fmt.Errorf("its rule can't be read: %w", err)
 		}
 	}
-	if d.Start < 0 || d.End < 0 || d.Jitter < 0 || d.Jitter > maxJitter.Milliseconds() || d.Max < 0 || d.Max > maxMissedRun {
+	least, most := 0, 0
+	if d.Missed == MissedAll {
+		least, most = 1, maxMissedRun
+	}
+	switch {
+	case d.Missed != MissedLatest && d.Missed != MissedSkip && d.Missed != MissedAll:
+		return nil, fmt.Errorf("its definition has a policy for missed occurrences that there is not: %q", d.Missed)
+	case d.Overlap != OverlapAllow && d.Overlap != OverlapSkip && d.Overlap != OverlapWait:
+		return nil, fmt.Errorf("its definition has a policy for overlaps that there is not: %q", d.Overlap)
+	case d.Start < 0, d.End < 0, d.Built < 0, d.Jitter < 0, d.Jitter > maxJitter.Milliseconds(), d.Max < least, d.Max > most,
+		slices.ContainsFunc(d.Known, func(ms int64) bool { return ms < 0 }):
 		return nil, errors.New("a number in its definition is out of bounds")
 	}
 	d.bounds()

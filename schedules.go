@@ -24,11 +24,13 @@ const (
 // ScheduleInfo is a schedule as readers see it.
 type ScheduleInfo struct {
 	// Schedule is its definition. Of one that is broken only the Name may be there. A
-	// rule of a program's own type is shown as its next instants.
+	// rule of a program's own type is shown as its next instants, in a type that
+	// PutSchedule and RuleText refuse.
 	Schedule
 	Kind  string
 	State ScheduleState
-	// Reason is why it is broken, or why an active one has no next occurrence.
+	// Reason is why it is broken, or why an active one has no next occurrence here: a
+	// newer version of this library may have written it, for one.
 	Reason string
 	// Next is when the next occurrence is due, jitter included; in the past if it waits
 	// for another; zero if there is none, or none before the last one has ended.
@@ -50,7 +52,7 @@ type ScheduleInfo struct {
 // occurrence that waits for another is then not made. What was paused stays paused; what was broken is mended, and begins now.
 //
 // Errors: a [FieldError], also for a rule of a type of your own, which can only be
-// declared (see [Peer.Schedule]); [ErrStoreFull]; [ErrMoved]. While Redis can't be
+// declared (see [Peer.Schedule]), and for what [Client.GetSchedule] shows of one; [ErrStoreFull]; [ErrMoved]. While Redis can't be
 // reached it waits and tries again until ctx ends; then the error is the context's,
 // with [ErrUnconfirmed] if anything was sent. The same holds for all that change a
 // schedule.
@@ -93,7 +95,7 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 		var old *definition
 		if err == nil {
 			old, err = was.decode()
-			if errors.Is(err, errScheduleNewer) {
+			if errors.Is(err, ErrNewer) {
 				return false, fmt.Errorf("schedule %q: %w", name, err)
 			}
 		}
@@ -171,7 +173,7 @@ func (d *definition) upcoming(s *StoredSchedule) (time.Time, error) {
 func (c *Client) readSchedule(ctx context.Context, name string) (*StoredSchedule, time.Time, error) {
 	var read SchedulesReply
 	err := c.insist(ctx, "read schedule", func() (err error) {
-		read, err = c.store.Schedules(ctx, c.store.Partition(name), []string{name})
+		read, err = c.store.Schedules(ctx, c.store.Partition(name), []string{name}, 0)
 		return err
 	})
 	if err != nil {
@@ -227,6 +229,9 @@ func (c *Client) wishSchedule(ctx context.Context, name string, what ScheduleCha
 			}
 			if was.State == Broken {
 				return &ScheduleError{name, Broken, was.Reason}
+			}
+			if errors.Is(was.Err, ErrNewer) {
+				return fmt.Errorf("schedule %q: %w", name, was.Err)
 			}
 			if was.State != Paused {
 				return nil
@@ -391,7 +396,7 @@ func (c *Client) eachSchedules(ctx context.Context, names []string, do func(part
 	}
 	for partition, left := range places {
 		for len(left) > 0 {
-			read, err := c.store.Schedules(ctx, partition, left)
+			read, err := c.store.Schedules(ctx, partition, left, 0)
 			if err == nil && read.Asked == 0 {
 				err = fmt.Errorf("dianemo: %d schedules of partition %d were not read", len(left), partition)
 			}
@@ -411,6 +416,11 @@ func (c *Client) eachSchedules(ctx context.Context, names []string, do func(part
 func (s *StoredSchedule) info() ScheduleInfo {
 	i := ScheduleInfo{Schedule: Schedule{Name: s.Name}, State: s.State, Reason: s.Reason, Decided: s.Cursor, Last: s.Last, Unrecorded: s.Unrecorded}
 	d, err := s.decode()
+	if errors.Is(err, ErrNewer) {
+		// Programs that know it fire it. If its cursor can't be read, it is not known to be paused.
+		i.State, i.Reason = inherit(i.State, Active), inherit(i.Reason, err.Error())
+		return i
+	}
 	if err != nil {
 		i.State, i.Reason = Broken, inherit(i.Reason, err.Error())
 		return i

@@ -147,6 +147,7 @@ func TestABadScheduleIsRefusedByField(t *testing.T) {
 		},
 		"Schedule.Start":                   func(s *dianemo.Schedule) { s.Start = time.Date(1800, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"Schedule.End":                     func(s *dianemo.Schedule) { s.Start, s.End = noon, noon.Add(-time.Second) },
+		"Schedule.End: no bound":           func(s *dianemo.Schedule) { s.End = time.Unix(0, 0) },
 		"Schedule.Jitter":                  func(s *dianemo.Schedule) { s.Jitter = -1 },
 		"Schedule.Missed":                  func(s *dianemo.Schedule) { s.Missed = "never" },
 		"Schedule.MissedMax":               func(s *dianemo.Schedule) { s.MissedMax = 3 },
@@ -183,12 +184,12 @@ func (s *fitfulStore) SetSchedule(ctx context.Context, partition int, call diane
 	return s.Store.SetSchedule(ctx, partition, call, wish)
 }
 
-func (s *fitfulStore) Schedules(ctx context.Context, partition int, names []string) (dianemo.SchedulesReply, error) {
+func (s *fitfulStore) Schedules(ctx context.Context, partition int, names []string, offset int) (dianemo.SchedulesReply, error) {
 	if s.moves == 0 && s.silences > 0 {
 		s.silences--
 		return dianemo.SchedulesReply{}, errors.New("no answer")
 	}
-	return s.Store.Schedules(ctx, partition, names)
+	return s.Store.Schedules(ctx, partition, names, offset)
 }
 
 func TestAChangeOfAScheduleOutlastsASilenceOfTheStore(t *testing.T) {
@@ -354,7 +355,7 @@ func TestTheNewerDeclarationWins(t *testing.T) {
 		kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
 		one, two := time.Unix(1e9, 0), time.Unix(2e9, 0)
 		run := func(built time.Time, n int) *running {
-			return start(t, store, dianemo.Config{Built: built, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond}, func(p *dianemo.Peer) {
+			return start(t, store, dianemo.Config{Built: built, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
 				require.NoError(t, p.Schedule(dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: kind.New(Args{n})}))
 			})
 		}
@@ -380,7 +381,7 @@ func TestTheNewerDeclarationWins(t *testing.T) {
 
 		// The old one again, in the middle of the roll-out; then one that adds its own, so
 		// that we know that the other was passed over.
-		again := start(t, store, dianemo.Config{Built: one, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond}, func(p *dianemo.Peer) {
+		again := start(t, store, dianemo.Config{Built: one, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
 			require.NoError(t, p.Schedule(dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Job: kind.New(Args{1})}))
 			require.NoError(t, p.Schedule(dianemo.Schedule{Name: "z", Rule: every(t, time.Hour), Job: kind.New(Args{1})}))
 		})
@@ -397,6 +398,7 @@ func TestTheNewerDeclarationWins(t *testing.T) {
 		require.NoError(t, new.stop())
 		require.NoError(t, old.stop())
 		require.NoError(t, again.stop())
+		require.Eventually(t, func() bool { peers, err := c.Peers(t.Context()); return err == nil && len(peers) == 0 }, 20*time.Second, 10*time.Millisecond)
 		run(one, 1)
 		says(1)
 	})

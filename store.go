@@ -73,7 +73,7 @@ type Store interface {
 	// Fire makes the occurrences of schedules that were decided, each together with
 	// the cursor by which it is never made again. ErrDeposed as with Reap, unless the
 	// Term is 0; ErrStoreFull. The firings are of different schedules and have at most
-	// MaxCallJobs occurrences.
+	// MaxCallJobs occurrences, and MaxFireBytes, if there are several.
 	Fire(ctx context.Context, partition int, call Call, fire Fire) (FireReply, error)
 	// Need tells what jobs wait for, before they are enqueued, or that they are not. It
 	// reports which of them exist: for these nothing was done, but by DropIt.
@@ -104,13 +104,14 @@ type Store interface {
 	Lead(ctx context.Context, bid Bid) (Lease, error)
 
 	// SetSchedule makes, changes, pauses, resumes, sets aside or removes a schedule. It
-	// reports whether that one is due before all others of the partition. ErrMoved if
-	// it is not as the wish says, or if some of it is to be fired first; ErrNoSchedule;
-	// ErrStoreFull.
+	// reports whether that one is due, or will be before all others of the partition
+	// that are not due yet. ErrMoved if it is not as the wish says, or if some of it is
+	// to be fired first; ErrNoSchedule; ErrNewer; ErrStoreFull.
 	SetSchedule(ctx context.Context, partition int, call Call, wish ScheduleWish) (first bool, err error)
-	// Schedules reads those of a partition with these names, or some that are due, if
-	// names is nil. A name that is unknown is left out.
-	Schedules(ctx context.Context, partition int, names []string) (SchedulesReply, error)
+	// Schedules reads those of a partition with these names, or, if names is nil, some
+	// that are due, those first that are due for longest, without the first offset of
+	// them. A name that is unknown is left out.
+	Schedules(ctx context.Context, partition int, names []string, offset int) (SchedulesReply, error)
 	// ScheduleNames lists the names after that one, in order, at most limit.
 	ScheduleNames(ctx context.Context, after string, limit int) ([]string, error)
 
@@ -163,6 +164,8 @@ func (e storeError) Error() string { return string(e) }
 const (
 	MaxCallJobs  = 500
 	MaxCallBytes = 1 << 20
+	// MaxFireBytes is the same for calls that read or fire several schedules.
+	MaxFireBytes = 256 << 10
 )
 
 // A Call names one mutating call: the store keeps the last number of each
@@ -196,7 +199,7 @@ const (
 	BeatNow Word = "beat" // something was decided about runs of this peer in the partition
 	ShowNow Word = "show" // something was decided about this peer, or all
 	BidNow  Word = "bid"  // the leader has left
-	FireNow Word = "fire" // a schedule of the partition is due sooner than known; for the leader
+	FireNow Word = "fire" // a schedule of the partition, or Everywhere, is due sooner than known; for the leader
 )
 
 // A Lane is where jobs wait for a claim. All its jobs have the same kind,
@@ -574,9 +577,10 @@ type StoredSchedule struct {
 // SchedulesReply: fewer schedules than asked for, if they are large, but one at
 // least.
 type SchedulesReply struct {
-	Asked     int       // how many of the names were looked at, from the first on
+	Asked     int       // how many of the names, or of those that are due, were looked at, from the first on
 	Now       time.Time // the store's clock
-	Head      time.Time // when the first schedule of the partition is due; zero: never
+	Later     time.Time // when the first schedule of the partition that is not due yet will be; zero: never
+	Due       int       // how many of the partition are due
 	Schedules []StoredSchedule
 }
 
@@ -637,8 +641,8 @@ type Occurrence struct {
 	Record
 }
 
-// FireReply has an answer for each firing. First: one of the schedules is due
-// before all that were known.
+// FireReply has an answer for each firing. First: one of the schedules is due again,
+// or will be before all that are not due yet.
 type FireReply struct {
 	Fired []Fired
 	News  []News

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -177,8 +178,10 @@ func TestAWrappedHandlerGetsTheSameJob(t *testing.T) {
 				return nil
 			})
 		})
-		_, err := dianemo.NewKind[Args]("kind", dianemo.Policy{}).EnqueueWith(t.Context(), peer, Args{7},
-			dianemo.Options{ID: "id", Weight: 3, Headers: map[string]string{"a": "b"}})
+		// A schedule's job has them all.
+		put(t, peer.Client, dianemo.Schedule{Name: "hourly", Rule: every(t, time.Hour), Job: dianemo.NewKind[Args]("kind", dianemo.Policy{}).NewWith(Args{7},
+			dianemo.Options{Weight: 3, Headers: map[string]string{"a": "b"}})})
+		_, err := peer.TriggerSchedule(t.Context(), "hourly")
 		require.NoError(t, err)
 		job[wrapped] = receive(t, got)
 	}
@@ -191,7 +194,7 @@ func TestAWrappedHandlerGetsTheSameJob(t *testing.T) {
 		require.False(t, direct.Field(i).IsZero(), field.Name)
 		require.False(t, wrapped.Field(i).IsZero(), field.Name)
 		switch field.Name {
-		case "Epoch", "Due", "EnqueuedAt": // of two runs
+		case "ID", "Epoch", "Due", "EnqueuedAt", "ScheduledFor": // of two occurrences
 		default:
 			require.Equal(t, direct.Field(i).Interface(), wrapped.Field(i).Interface(), field.Name)
 		}

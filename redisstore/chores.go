@@ -186,7 +186,7 @@ func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]di
 	runs := make([]any, 0, 3*len(ids))
 	for i, id := range ids {
 		lane, err := s.laneOf(ctx, t, id, metas[i])
-		if err == errNewer {
+		if err == dianemo.ErrNewer {
 			continue
 		}
 		if err != nil {
@@ -205,7 +205,7 @@ func (s *Store) heldBy(ctx context.Context, t tag, peer string, limit int) ([]di
 // corrupt, its spec. A job that has neither ends under a kind of its own.
 func (s *Store) laneOf(ctx context.Context, t tag, id string, record any) (dianemo.Lane, error) {
 	m, err := parseMeta(text(record))
-	if err == errNewer {
+	if err == dianemo.ErrNewer {
 		return dianemo.Lane{}, err
 	}
 	if lane, ok := parseBase(m.lane); err == nil && ok {

@@ -7,13 +7,11 @@
 --       (ms, '' never), how many missed ones have no record and the first and the last of these, 'n|ms|ms' or '',
 --       overlap: allow, skip or wait; 1 if more are due and wait, how soon it is then looked at again (ms), number of occurrences, for each: id, due (ms), lane
 --       (its place), weight|max_reruns|size (each may be empty), 'run' or 'missed', spec
--- Reply {'ok', news (as of enqueue), 1 if a schedule is due before all that were known, for each schedule: {word, id of the
+-- Reply {'ok', news (as of enqueue), 1 if one is due again, or will be before all that are not yet, for each schedule: {word, id of the
 --       one that has not ended, what became of each occurrence: scheduled, missed, skipped, exists, or waits}, ...},
 --       {'deposed'}, {'superseded'}
 --       word: done; waits, the last occurrence has not ended: what is to be run is left; paused; moved, another has
 --       decided, or changed it. Only done and waits have changed anything.
-local term = tonumber(redis.call('HGET', KEYS[2], 'term') or 0) or 0
-if ARGV[2] ~= '0' and tonumber(ARGV[2]) < term then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
@@ -26,6 +24,8 @@ if answer then
   end
   return reply
 end
+local term = tonumber(redis.call('HGET', KEYS[2], 'term') or 0) or 0
+if ARGV[2] ~= '0' and tonumber(ARGV[2]) < term then return {'deposed'} end
 
 local names, firings, ids = {}, {}, {}
 local lanes = tonumber(ARGV[3])
@@ -40,7 +40,7 @@ while i <= #ARGV do
   i = f.first + 6 * f.n
 end
 local cursors = redis.call('HMGET', KEYS[7], unpack(names))
-local head = redis.call('ZRANGE', KEYS[8], 0, 0, 'WITHSCORES')
+local later = redis.call('ZRANGEBYSCORE', KEYS[8], '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 
 -- Which ids are taken, and what their records and those of the last occurrences say.
 local exists, asked, lasts = {}, {}, {}
@@ -177,7 +177,7 @@ end
 for set, scored in pairs(ended) do redis.call('ZADD', KEYS[set], unpack(scored)) end
 tally(KEYS[6])
 news = table.concat(news, ' ')
-local first = earliest and (not head[2] or earliest < head[2] + 0) and 1 or 0
+local first = earliest and (earliest <= now or not later[2] or earliest < later[2] + 0) and 1 or 0
 local kept = {}
 for j, line in ipairs(lines) do kept[j] = table.concat(line, ' ') end
 keep(KEYS[1], ARGV[1], news .. '|' .. first .. '|' .. table.concat(kept, ';'))

@@ -35,7 +35,7 @@ import (
 //	{ns:p}:needs             hash    child| → what it waits for in numbers, child|parent → how, see release.lua
 //	{ns:p}:gates             zset    child that is not all there yet → since when (ms)
 //	{ns:p}:blocked           zset    id → until when it must start (ms), the end of the year 9999 if nothing says that
-//	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; paused: kinds; hold:<lane> → peer|until (ms)
+//	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; paused: kinds; removed: the highest version of a schedule that was; hold:<lane> → peer|until (ms)
 //	{ns:p}:call:<edge>:<caller> string, expires: the caller's last call and its answer
 //	{ns}:layout              hash    layout, min_peer, partitions
 //	{ns}:kinds               hash    kind → what is kept of its finished jobs

@@ -330,7 +330,7 @@ func (e entry) job(now time.Time) (dianemo.StoredJob, bool) {
 	if e.record != "" {
 		m, err := parseMeta(e.record)
 		switch {
-		case err == errNewer:
+		case err == dianemo.ErrNewer:
 			info.Reason = "newer"
 		case err != nil:
 			info.Reason = "corrupt"

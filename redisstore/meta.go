@@ -24,9 +24,6 @@ type meta struct {
 
 const metaFields = 15
 
-// errNewer: written by a newer version of this library, and left alone.
-var errNewer = errors.New("redisstore: the record is of a newer version")
-
 // corruptError: a record that no version of this library has written.
 type corruptError struct{ record string }
 
@@ -35,11 +32,11 @@ func (e *corruptError) Error() string {
 }
 
 // parseMeta refuses just what read in common.lua does, so that Go never sends a
-// script after a job that it will not touch. It returns errNewer or a corruptError.
+// script after a job that it will not touch. It returns dianemo.ErrNewer or a corruptError.
 func parseMeta(s string) (meta, error) {
 	version, rest, ok := strings.Cut(s, "|")
 	if n, good := digits(version, 1, 18); ok && good && n > layoutVersion {
-		return meta{}, errNewer
+		return meta{}, dianemo.ErrNewer
 	}
 	f := strings.SplitN(rest, "|", metaFields+1)
 	if version != "1" || len(f) != metaFields+1 {

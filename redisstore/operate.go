@@ -150,7 +150,7 @@ func (s *Store) wish(ctx context.Context, edge dianemo.Edge, c command, ids []st
 		case "moved":
 			job.Err = dianemo.ErrMoved
 		case "newer":
-			job.Err = fmt.Errorf("job %s: %w", id, errNewer)
+			job.Err = fmt.Errorf("job %s: %w", id, dianemo.ErrNewer)
 		case "corrupt":
 			job.Err = fmt.Errorf("redisstore: the record of job %s is corrupt", id)
 		default:

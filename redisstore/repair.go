@@ -503,7 +503,7 @@ func (w *walk) suspects(ctx context.Context, ps *places, walked int, ids []strin
 	var unread []string // without a record, and not in a lane that says it all
 	for i, id := range ids {
 		j := suspect{id: id, meta: text(metas[i]), spec: specs[id]}
-		if _, err := parseMeta(j.meta); err == errNewer {
+		if _, err := parseMeta(j.meta); err == dianemo.ErrNewer {
 			continue
 		} else if err != nil && j.spec == "" && (j.meta != "" || !strings.HasSuffix(here.name, laneNew)) {
 			unread = append(unread, id)

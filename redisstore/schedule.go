@@ -113,7 +113,7 @@ func (s *Store) SetSchedule(ctx context.Context, partition int, call dianemo.Cal
 		// At maxmemory it is refused, as an enqueue is; the others let Redis become emptier, or stop what fills it.
 		script, said = s.scripts.put, string(wish.Definition)
 	}
-	replies, err := s.eval(ctx, command{script, []string{t.call("schedule", call.Caller), t.key("schedules"), t.key("cursors"), t.key("fires")},
+	replies, err := s.eval(ctx, command{script, []string{t.call("schedule", call.Caller), t.key("schedules"), t.key("cursors"), t.key("fires"), t.key("info")},
 		[]any{call.Number, wish.Name, string(wish.What), wish.Version, said, millis(wish.Cursor), millis(wish.Next), millis(wish.From)}})
 	if err != nil {
 		return false, err
@@ -121,6 +121,8 @@ func (s *Store) SetSchedule(ctx context.Context, partition int, call dianemo.Cal
 	switch reply := replies[0]; text(reply[0]) {
 	case "moved":
 		return false, dianemo.ErrMoved
+	case "newer":
+		return false, fmt.Errorf("schedule %q: %w", wish.Name, dianemo.ErrNewer)
 	case "none":
 		return false, fmt.Errorf("%w: %q", dianemo.ErrNoSchedule, wish.Name)
 	default:
@@ -129,10 +131,10 @@ func (s *Store) SetSchedule(ctx context.Context, partition int, call dianemo.Cal
 }
 
 // Schedules implements [dianemo.Store].
-func (s *Store) Schedules(ctx context.Context, partition int, names []string) (dianemo.SchedulesReply, error) {
+func (s *Store) Schedules(ctx context.Context, partition int, names []string, offset int) (dianemo.SchedulesReply, error) {
 	var answer dianemo.SchedulesReply
 	t := s.tag(partition)
-	args := []any{duePage, dianemo.MaxCallBytes}
+	args := []any{duePage, dianemo.MaxFireBytes, offset}
 	for _, name := range names[:min(len(names), dianemo.MaxCallJobs)] {
 		args = append(args, name)
 	}
@@ -144,10 +146,12 @@ func (s *Store) Schedules(ctx context.Context, partition int, names []string) (d
 	if err := verdict(reply); err != nil {
 		return answer, err
 	}
-	answer.Asked = len(reply) - 3
-	answer.Now = time.UnixMicro(number(reply[1]))
-	answer.Head = instant(number(reply[2]))
-	for _, v := range reply[3:] {
+	if len(reply) < 4 {
+		return answer, fmt.Errorf("redisstore: due answered %d values", len(reply))
+	}
+	answer.Asked = len(reply) - 4
+	answer.Now, answer.Later, answer.Due = time.UnixMicro(number(reply[1])), instant(number(reply[2])), int(number(reply[3]))
+	for _, v := range reply[4:] {
 		words := list(v)
 		if len(words) != 5 {
 			return answer, fmt.Errorf("redisstore: due answered %d words for a schedule", len(words))
@@ -172,7 +176,7 @@ func (s *Store) Schedules(ctx context.Context, partition int, names []string) (d
 			switch {
 			case err == nil:
 				one.LastState, one.LastEnded = dianemo.State(m.state), instant(m.ended)
-			case errors.Is(err, errNewer):
+			case errors.Is(err, dianemo.ErrNewer):
 				one.LastState = dianemo.Running // taken to live, as fire.lua does
 			}
 		}
@@ -185,7 +189,7 @@ func (s *Store) Schedules(ctx context.Context, partition int, names []string) (d
 func parseCursor(s string, into *dianemo.StoredSchedule) error {
 	form, rest, _ := strings.Cut(s, "|")
 	if n, ok := digits(form, 1, 18); ok && n > layoutVersion {
-		return errNewer
+		return dianemo.ErrNewer
 	}
 	f := strings.SplitN(rest, "|", 9)
 	if form != "1" || len(f) != 9 {

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/redisstore"
+	"github.com/dianemo/dianemo/redisstore/embedded"
 )
 
 // tick is the instant number n of the schedules of these tests, all in the past.
@@ -36,7 +39,7 @@ func (f *fixture) firing(name string, n int, overlap dianemo.Overlap, occurrence
 	if len(occurrences) > 0 {
 		to = occurrences[len(occurrences)-1].At
 	}
-	return dianemo.Firing{Name: name, Version: 1, Cursor: tick(n), To: to, Hold: tick(n), Next: to.Add(time.Second), Again: time.Hour, Overlap: overlap, Occurrences: occurrences}
+	return dianemo.Firing{Name: name, Version: f.version(name), Cursor: tick(n), To: to, Hold: tick(n), Next: to.Add(time.Second), Again: time.Hour, Overlap: overlap, Occurrences: occurrences}
 }
 
 func (f *fixture) fire(firing dianemo.Firing) dianemo.Fired {
@@ -52,9 +55,15 @@ func (f *fixture) fires(firings ...dianemo.Firing) dianemo.FireReply {
 	return reply
 }
 
+// version is that of the schedule's definition.
+func (f *fixture) version(name string) int64 {
+	f.t.Helper()
+	return f.stored1(name).Version
+}
+
 func (f *fixture) stored1(name string) dianemo.StoredSchedule {
 	f.t.Helper()
-	read, err := f.Schedules(f.t.Context(), f.Partition(name), []string{name})
+	read, err := f.Schedules(f.t.Context(), f.Partition(name), []string{name}, 0)
 	require.NoError(f.t, err)
 	require.Len(f.t, read.Schedules, 1)
 	return read.Schedules[0]
@@ -63,10 +72,13 @@ func (f *fixture) stored1(name string) dianemo.StoredSchedule {
 func TestAnOccurrenceIsFiredOnceAndNeverAgain(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
-		before, err := f.Schedules(t.Context(), f.Partition("s"), nil)
+		before, err := f.Schedules(t.Context(), f.Partition("s"), nil, 0)
 		require.NoError(t, err)
 		require.Len(t, before.Schedules, 1)
-		require.Equal(t, tick(1), before.Head)
+		require.Equal(t, 1, before.Due)
+		surveys, err := f.Survey(t.Context(), nil)
+		require.NoError(t, err)
+		require.Equal(t, tick(1), surveys[f.Partition("s")].Fires)
 
 		firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
 		reply := f.fires(firing)
@@ -187,7 +199,7 @@ func TestPausingAndFiringAtTheSameMoment(t *testing.T) {
 		s := f.stored1("s")
 		require.Equal(t, dianemo.Paused, s.State)
 		require.True(t, s.Next.IsZero())
-		_, err = f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.ResumeIt, Version: 1, Cursor: tick(4), Next: tick(5)})
+		_, err = f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.ResumeIt, Version: f.version("s"), Cursor: tick(4), Next: tick(5)})
 		require.NoError(t, err)
 		require.False(t, f.fire(firing).Done, "the cursor has gone on")
 		s = f.stored1("s")
@@ -199,7 +211,7 @@ func TestPausingAndFiringAtTheSameMoment(t *testing.T) {
 func TestAChangeDoesNotPassOverWhatIsDue(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
-		change := dianemo.ScheduleWish{Name: "s", What: dianemo.PutIt, Version: 1, Definition: []byte("new"), Cursor: time.Now(), Next: time.Now().Add(time.Hour)}
+		change := dianemo.ScheduleWish{Name: "s", What: dianemo.PutIt, Version: f.version("s"), Definition: []byte("new"), Cursor: time.Now(), Next: time.Now().Add(time.Hour)}
 		_, err := f.set(change)
 		require.ErrorIs(t, err, dianemo.ErrMoved)
 		require.Equal(t, "definition", string(f.stored1("s").Definition))
@@ -209,7 +221,7 @@ func TestAChangeDoesNotPassOverWhatIsDue(t *testing.T) {
 		_, err = f.set(change)
 		require.NoError(t, err)
 		s := f.stored1("s")
-		require.EqualValues(t, 2, s.Version)
+		require.Greater(t, s.Version, change.Version)
 		require.Equal(t, "new", string(s.Definition))
 		_, err = f.set(change)
 		require.ErrorIs(t, err, dianemo.ErrMoved, "it was decided by another version")
@@ -222,15 +234,15 @@ func TestAChangeThatWasDecidedBeforeAFiringDoesNotTakeTheCursorBack(t *testing.T
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		pause := func() {
-			_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.PauseIt, Version: 1})
+			_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.PauseIt, Version: f.version("s")})
 			require.NoError(t, err)
 		}
 		firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
 		firing.Next = time.Now().Add(time.Hour) // so that nothing is due
 		require.True(t, f.fire(firing).Done)
-		change := dianemo.ScheduleWish{Name: "s", What: dianemo.PutIt, Version: 1, Definition: []byte("new"),
+		change := dianemo.ScheduleWish{Name: "s", What: dianemo.PutIt, Version: f.version("s"), Definition: []byte("new"),
 			Cursor: tick(0).Add(time.Millisecond), From: tick(0), Next: tick(1)}
-		resume := dianemo.ScheduleWish{Name: "s", What: dianemo.ResumeIt, Version: 1, Cursor: change.Cursor, From: tick(0), Next: tick(1)}
+		resume := dianemo.ScheduleWish{Name: "s", What: dianemo.ResumeIt, Version: f.version("s"), Cursor: change.Cursor, From: tick(0), Next: tick(1)}
 		_, err := f.set(change)
 		require.ErrorIs(t, err, dianemo.ErrMoved)
 		pause()
@@ -299,17 +311,21 @@ func TestADeposedLeaderFiresNothing(t *testing.T) {
 func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
+		good := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
+		good.Version = 1
+		was := f.rdb.HGet(t.Context(), f.key("s", "cursors"), "s").Val()
+		require.NoError(t, f.rdb.HSet(t.Context(), f.key("s", "cursors"), "s", strings.Replace(was, strconv.FormatInt(f.version("s"), 10), "1", 1)).Err())
 		cursor := f.rdb.HGet(t.Context(), f.key("s", "cursors"), "s").Val()
 		require.Equal(t, "1|1|on|1700000000000|||0|||", cursor)
 		for _, bad := range []string{"", "1", "x", "1|1|off|1700000000000|||0|||", strings.Replace(cursor, "17", "-1", 1), "0" + cursor, "2|new"} {
 			require.NoError(t, f.rdb.HSet(t.Context(), f.key("s", "cursors"), "s", bad).Err())
-			require.False(t, f.fire(f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))).Done, "%q", bad)
+			require.False(t, f.fire(good).Done, "%q", bad)
 			if bad != "" {
 				require.Error(t, f.stored1("s").Err, "%q", bad)
 			}
 			_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.BreakIt, Version: dianemo.AnyVersion, Reason: "it | is so"})
 			if bad == "2|new" {
-				require.ErrorIs(t, err, dianemo.ErrMoved)
+				require.ErrorIs(t, err, dianemo.ErrNewer)
 				continue
 			}
 			require.NoError(t, err, "%q", bad)
@@ -319,5 +335,99 @@ func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
 			require.Equal(t, "it | is so", s.Reason)
 			require.True(t, s.Next.IsZero())
 		}
+	})
+}
+
+// Else the leader would not know what it has done.
+func TestAFiringThatIsSentAgainAfterAChangeOfTheTermHasTheFirstAnswer(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		lead := func(term int64) {
+			_, err := f.Survey(t.Context(), &dianemo.Chore{Term: term, BeatEvery: time.Second, SilentAfter: time.Second})
+			require.NoError(t, err)
+		}
+		lead(8)
+		call := f.call("leader")
+		fire := dianemo.Fire{Term: 8, Firings: []dianemo.Firing{f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))}}
+		first, err := f.Fire(t.Context(), f.Partition("s"), call, fire)
+		require.NoError(t, err)
+		require.True(t, first.Fired[0].Done)
+		lead(9)
+		again, err := f.Fire(t.Context(), f.Partition("s"), call, fire)
+		require.NoError(t, err)
+		require.Equal(t, first, again)
+		_, err = f.Fire(t.Context(), f.Partition("s"), f.call("leader"), fire)
+		require.ErrorIs(t, err, dianemo.ErrDeposed)
+	})
+}
+
+func TestWhatWasDecidedByARemovedScheduleDoesNotCountForTheNextOfItsName(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.schedule("s")
+		was := f.version("s")
+		for _, extra := range []bool{false, true} {
+			firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
+			firing.Extra = extra
+			_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.RemoveIt, Version: dianemo.AnyVersion})
+			require.NoError(t, err)
+			f.schedule("s")
+			require.False(t, f.fire(firing).Done)
+			require.Empty(t, f.state("s@1"))
+			require.Greater(t, f.version("s"), was)
+			was = f.version("s")
+		}
+		require.InDelta(t, time.Now().UnixMilli(), was, 60_000, "also if it is forgotten what was removed")
+	})
+}
+
+// The clock stands here: only what was removed tells.
+func TestASchedulesVersionGrowsWithoutTheClock(t *testing.T) {
+	store, err := embedded.New(redisstore.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	require.NoError(t, store.Open(t.Context()))
+	store.SetTime(tick(0))
+	f := &fixture{Store: store, t: t, rdb: store.Client()}
+	f.schedule("s")
+	was := f.version("s")
+	for range 3 {
+		_, err := f.set(dianemo.ScheduleWish{Name: "s", What: dianemo.RemoveIt, Version: dianemo.AnyVersion})
+		require.NoError(t, err)
+		f.schedule("s")
+		require.Greater(t, f.version("s"), was)
+		was = f.version("s")
+	}
+}
+
+// A long read would keep everyone else waiting.
+func TestAReadOfLargeSchedulesIsBounded(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		var names []string
+		for i, size := range []int{300 << 10, 100 << 10, 100 << 10, 100 << 10, 300 << 10, 10, 10} {
+			name := "s@" + strconv.Itoa(i)
+			names = append(names, name)
+			_, err := f.set(dianemo.ScheduleWish{Name: name, What: dianemo.PutIt, Definition: []byte(strings.Repeat("x", size)), Cursor: tick(0), Next: tick(i + 1)})
+			require.NoError(t, err)
+		}
+		want := []int{1, 2, 1, 1, 2}
+		offset := 0
+		for _, n := range want {
+			for _, asked := range [][]string{nil, names[offset:]} {
+				from := 0
+				if asked == nil {
+					from = offset
+				}
+				read, err := f.Schedules(t.Context(), f.Partition("s"), asked, from)
+				require.NoError(t, err)
+				require.Equal(t, n, read.Asked, "from %d on", offset)
+				require.Len(t, read.Schedules, n)
+				require.Equal(t, names[offset], read.Schedules[0].Name)
+				require.Equal(t, len(names), read.Due)
+			}
+			offset += n
+		}
+		read, err := f.Schedules(t.Context(), f.Partition("s"), nil, offset)
+		require.NoError(t, err)
+		require.Zero(t, read.Asked)
 	})
 }

@@ -92,10 +92,6 @@ func (c *clock) next(ctx context.Context, peer *dianemo.Peer, schedules int, end
 		return nil, io.EOF
 	}
 	c.store.SetTime(now)
-	// At its next beat the leader would see that a schedule is due. Told, it looks now.
-	if err := c.store.Tell(ctx, "", dianemo.Message{Word: dianemo.FireNow}); err != nil {
-		return nil, err
-	}
 
 	events := 0 // for each, a job ends or begins to work
 	for _, s := range list {

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -121,7 +120,7 @@ func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe(t *testing.T) {
 			t.Logf("seed %d: %d victims; all ended %v after the last; %v", seed, len(victims), time.Since(begin).Round(time.Millisecond), counts)
 			// Late results have been answered when those that are left have ended.
 			for _, p := range alive {
-				p.signal(syscall.SIGTERM)
+				p.terminate()
 			}
 			for _, p := range alive {
 				require.Empty(t, p.exit().Cause)

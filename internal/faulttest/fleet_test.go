@@ -311,6 +311,14 @@ func (p *peer) release(ids ...string) {
 	require.NoError(p.f.t, err)
 }
 
+// terminate asks the process to end, which one that has only just been launched
+// would not hear.
+func (p *peer) terminate() {
+	p.f.t.Helper()
+	p.f.await(1, "the peer be made", func(l line) bool { return l.Event == made && l.PID == p.pid })
+	p.signal(syscall.SIGTERM)
+}
+
 // exit waits until the process is gone, and returns what Run returned.
 func (p *peer) exit() line {
 	p.f.t.Helper()

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +64,7 @@ func TestWhateverBefallsLeadersAroundTheTicksEveryOccurrenceIsMadeOnce(t *testin
 			}
 			o := f.hire(schedules[:4], rand.New(rand.NewPCG(seed, uint64(partitions)<<32)))
 			var revising sync.WaitGroup
+			t.Cleanup(revising.Wait)
 			revising.Go(func() { o.revise(last) })
 
 			met := map[fate]int{}
@@ -110,7 +110,7 @@ func TestWhateverBefallsLeadersAroundTheTicksEveryOccurrenceIsMadeOnce(t *testin
 			})
 			took := time.Since(end)
 			for _, c := range contenders {
-				c.signal(syscall.SIGTERM)
+				c.terminate()
 			}
 			for _, c := range contenders {
 				require.Empty(t, c.exit().Cause)
@@ -219,7 +219,7 @@ func (c contender) meet(what fate, lasts time.Duration) {
 		c.kill()
 	case stopped:
 		c.pause()
-		time.AfterFunc(lasts, func() { c.signal(syscall.SIGCONT) })
+		time.AfterFunc(lasts, c.resume)
 	case refused:
 		c.Refuse(true)
 		time.AfterFunc(lasts, func() { c.Refuse(false) })
@@ -233,7 +233,7 @@ func (c contender) meet(what fate, lasts time.Duration) {
 
 // recover ends what it has met.
 func (c contender) recover() {
-	c.signal(syscall.SIGCONT)
+	c.resume()
 	c.DropMatching(nil)
 	c.Refuse(false)
 	c.Blackhole(false)
@@ -287,11 +287,16 @@ func (f *fleet) hire(schedules []*metronome, dice *rand.Rand) *operator {
 
 func (o *operator) revise(last time.Time) {
 	for tick := time.Now().Truncate(time.Second); tick.Before(last); tick = time.Now().Truncate(time.Second).Add(time.Second) {
-		<-time.After(time.Until(tick.Add(within(o.dice, time.Second/2))))
+		select {
+		case <-time.After(time.Until(tick.Add(within(o.dice, time.Second/2)))):
+		case <-o.f.t.Context().Done():
+			return
+		}
 		o.catch([]dianemo.Edge{dianemo.EdgeFire, dianemo.EdgeFire, "schedule"}[o.dice.IntN(3)], lease+within(o.dice, 3*lease))
 		m := o.schedules[o.dice.IntN(len(o.schedules))]
 		m.change()
-		if err := o.client.PutSchedule(o.f.t.Context(), m.Schedule); err != nil && !errors.Is(err, dianemo.ErrMoved) {
+		err := o.client.PutSchedule(o.f.t.Context(), m.Schedule)
+		if err != nil && !errors.Is(err, dianemo.ErrMoved) && o.f.t.Context().Err() == nil {
 			o.f.t.Errorf("the operator can't change %s: %v", m.Name, err)
 		}
 	}

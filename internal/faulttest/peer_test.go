@@ -179,10 +179,10 @@ func peerMain(encoded string) int {
 			return 2
 		}
 	}
-	w.say(line{Event: made})
-	go w.obey(os.Stdin)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	w.say(line{Event: made}) // from now on it may be terminated
+	go w.obey(os.Stdin)
 	said := line{Event: exited}
 	if err := peer.Run(ctx); err != nil {
 		said.Cause = err.Error()

@@ -6,6 +6,7 @@
 package embedded
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/dianemo/dianemo"
 	"github.com/dianemo/dianemo/redisstore"
 )
 
@@ -52,21 +54,28 @@ func (s *Store) Client() *redis.Client { return s.client }
 
 // SetTime stops the store's clock and sets it. From then on it moves only by
 // SetTime and Advance. A peer's own timers go on in real time: they decide when
-// it asks, the store's clock decides what is due.
+// it asks, the store's clock decides what is due. The leader is told to look at the
+// schedules; what else is due it finds within a BeatEvery. A leap of more than its
+// SilentAfter makes a peer silent, until its next beat.
 func (s *Store) SetTime(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.now = t
-	s.server.SetTime(t)
+	s.set(t)
 }
 
 // Advance moves the store's clock. If it was running, it stops first.
 func (s *Store) Advance(d time.Duration) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.now.IsZero() {
 		s.now = time.Now()
 	}
-	s.now = s.now.Add(d)
-	s.server.SetTime(s.now)
-	s.mu.Unlock()
+	s.set(s.now.Add(d))
+}
+
+func (s *Store) set(t time.Time) {
+	s.now = t
+	s.server.SetTime(t)
+	// Best effort, as all messages: what is not heard, a round finds.
+	_ = s.Tell(context.Background(), "", dianemo.Message{Word: dianemo.FireNow, Partition: dianemo.Everywhere})
 }
