@@ -185,6 +185,9 @@ func (c *Client) enqueueMany(ctx context.Context, requests []Request) ([]string,
 		}
 		ids[i], records[i] = record.ID, record
 	}
+	if cycle := findCycle(records); cycle != nil {
+		return nil, &CycleError{cycle}
+	}
 	if err := c.open(ctx); err != nil {
 		return nil, err
 	}
@@ -204,6 +207,18 @@ func (c *Client) enqueueMany(ctx context.Context, requests []Request) ([]string,
 
 // accept enqueues jobs and returns an error for each that was not accepted.
 func (c *Client) accept(ctx context.Context, records []Record) []error {
+	if !slices.ContainsFunc(records, func(r Record) bool { return r.Blocked }) {
+		return c.acceptAll(ctx, records)
+	}
+	ctx, done, err := c.enter(ctx)
+	if err != nil {
+		return slices.Repeat([]error{err}, len(records))
+	}
+	defer done()
+	return c.acceptFamily(ctx, records)
+}
+
+func (c *Client) acceptAll(ctx context.Context, records []Record) []error {
 	parcels := c.pack(records)
 	for _, p := range parcels {
 		c.post(p)
@@ -240,6 +255,10 @@ func (q *Request) record() (Record, error) {
 	o := q.options
 	spec := Spec{Kind: q.kind, Priority: inherit(o.Priority, q.policy.Priority, 2), Weight: o.Weight, Timeout: o.Timeout,
 		Retries: o.Retries, Reruns: o.Reruns, RunAt: o.RunAt, Delay: o.Delay, Headers: o.Headers, Args: args}
+	parents := withConditions(o.Parents)
+	if len(parents) <= specParents {
+		spec.Parents = parents
+	}
 	spec.Grace = inherit(q.policy.Grace, defaults(spec.Priority).Grace)
 	if o.Grace != 0 && o.Grace != spec.Grace {
 		spec.Grace = laneGrace(o.Grace)
@@ -251,7 +270,8 @@ func (q *Request) record() (Record, error) {
 	if size > MaxPayload {
 		return Record{}, &FieldError{"args and headers", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes at most", MaxPayload)}
 	}
-	r := Record{ID: o.ID, Lane: spec.Lane(), RunAt: o.RunAt, Delay: o.Delay, Weight: o.Weight, Reruns: o.Reruns, Unique: o.Unique, Spec: EncodeSpec(&spec)}
+	r := Record{ID: o.ID, Lane: spec.Lane(), RunAt: o.RunAt, Delay: o.Delay, Weight: o.Weight, Reruns: o.Reruns, Unique: o.Unique,
+		Blocked: len(o.Parents) > 0, Parents: parents, Spec: EncodeSpec(&spec)}
 	if r.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {
@@ -300,7 +320,7 @@ func (j *StoredJob) decode() {
 		return
 	}
 	j.Info.Weight, j.Info.Headers, j.Info.Args = spec.Weight, spec.Headers, spec.Args
-	j.Info.Schedule, j.Info.ScheduledFor = spec.Schedule, spec.At
+	j.Info.Schedule, j.Info.ScheduledFor, j.Info.Parents = spec.Schedule, spec.At, spec.Parents
 }
 
 // Counts reads how many jobs there are, by state, kind and priority. It looks

@@ -69,6 +69,12 @@
 // leader fires it; since an occurrence and the cursor are written as one, each exists
 // exactly once. [Client.PutSchedule] makes and changes schedules from any process.
 //
+// # Parents and children
+//
+// A job with Options.Parents is blocked until these have ended as it wants: see
+// [After], [AfterFailure] and [AfterEnd]. A parent that ends otherwise makes it
+// [Skipped], and its own children in turn.
+//
 // # What is promised
 //
 //   - A job whose enqueue returned nil is in Redis, once.

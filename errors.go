@@ -35,6 +35,9 @@ var (
 	ErrState = errors.New("dianemo: the job's state does not allow it")
 	// ErrNoPeer: no peer of this id has shown itself in the last day.
 	ErrNoPeer = errors.New("dianemo: no such peer")
+	// ErrParentGone: a parent does not exist, perhaps no longer; see
+	// [ParentGoneError].
+	ErrParentGone = errors.New("dianemo: no such parent")
 	// ErrNoSchedule: there is no schedule of this name.
 	ErrNoSchedule = errors.New("dianemo: no such schedule")
 	// ErrMoved: each time that the job was to be changed, others had moved it
@@ -117,6 +120,18 @@ func (e *StateError) Error() string {
 }
 
 func (e *StateError) Unwrap() error { return ErrState }
+
+// A ParentGoneError is the answer to an enqueue of a job one of whose parents does not
+// exist. It was not accepted. It unwraps to [ErrParentGone].
+type ParentGoneError struct {
+	ID, Parent string
+}
+
+func (e *ParentGoneError) Error() string {
+	return fmt.Sprintf("dianemo: parent %q of job %q does not exist", e.Parent, e.ID)
+}
+
+func (e *ParentGoneError) Unwrap() error { return ErrParentGone }
 
 // A ScheduleError is the answer to a wish that a schedule's state does not allow.
 // Nothing was done. It unwraps to [ErrState].

@@ -13,6 +13,7 @@ type Hooks struct {
 	Beat    func(BeatInfo)    // for each beat of a partition
 	Reap    func(ReapInfo)    // for each job, on the leader
 	Miss    func(MissInfo)    // for each job, on whoever found it
+	Release func(ReleaseInfo) // for each child that a parent's end has moved, on whoever told it
 	Fire    func(FireInfo)    // for each occurrence, on whoever fired it
 	Lead    func(LeadInfo)    // when this peer takes or loses the lease
 	Load    func(LoadInfo)    // for each sample of the load, and each that could not be had
@@ -33,6 +34,14 @@ type EnqueueInfo struct {
 	ID, Kind string
 	Priority int
 	Err      error
+}
+
+// ReleaseInfo is a child that hears what a parent has come to.
+type ReleaseInfo struct {
+	ID, Kind string
+	Priority int
+	State    State  // that it is in now: Scheduled, Skipped, Blocked still, Cancelled, Succeeded
+	Parent   string // "" if it was its gate
 }
 
 // FireInfo is an occurrence of a schedule.
@@ -158,6 +167,7 @@ func (h *Hooks) filled() Hooks {
 	fill(&f.Reap)
 	fill(&f.Miss)
 	fill(&f.Fire)
+	fill(&f.Release)
 	fill(&f.Lead)
 	fill(&f.Cancel)
 	fill(&f.Requeue)

@@ -65,14 +65,13 @@ const (
 // Edges is the state table: for each stored state, the states to which an edge
 // may take a job. A pair that is missing here is refused by the scripts. Beat and
 // lead move no job.
-//
-// Not built yet: release.
 var Edges = map[State]map[Edge][]State{
 	"": {EdgeEnqueue: {Scheduled, Blocked}, EdgeFire: {Scheduled, Missed, Skipped}},
 
 	// An enqueue may replace the job that holds its unique slot, if that has not
 	// been started.
-	Blocked: {EdgeRelease: {Scheduled, Skipped}, EdgeCancel: {Cancelled}, EdgeMiss: {Missed}, EdgeEnqueue: {Cancelled}},
+	// Succeeded and Cancelled are for a job whose gate was closed.
+	Blocked: {EdgeRelease: {Scheduled, Skipped, Succeeded, Cancelled}, EdgeCancel: {Cancelled}, EdgeMiss: {Missed}, EdgeEnqueue: {Cancelled}},
 	Scheduled: {EdgeClaim: {Running, Missed, Failed}, EdgeCancel: {Cancelled}, EdgeReschedule: {Scheduled}, EdgeEnqueue: {Cancelled},
 		// A job that has been run and is not picked up within its grace ends failed:
 		// missed means never started.
@@ -86,7 +85,7 @@ var Edges = map[State]map[Edge][]State{
 	Missed:      {EdgeRequeue: {Scheduled}},
 	Unreachable: {EdgeRequeue: {Scheduled}},
 	Cancelled:   {EdgeRequeue: {Scheduled}},
-	Skipped:     {EdgeRequeue: {Scheduled}, EdgeRelease: {Scheduled}},
+	Skipped:     {EdgeRequeue: {Scheduled}, EdgeRelease: {Scheduled, Blocked}},
 }
 
 // A Job is what a handler gets: one run of one job.
@@ -114,6 +113,8 @@ type Job[Args any] struct {
 	// when it runs.
 	Schedule     string
 	ScheduledFor time.Time
+	// Parents are those of its Options, if they were at most 1000. See [ParentResult].
+	Parents []Parent
 
 	run *run // nil in a Job that a test made
 }
@@ -158,7 +159,7 @@ type JobInfo struct {
 	UniqueKey string
 	// Reason is one word on why the job ended or waits again: error, timeout,
 	// panic, grace, silent, lost, shutdown, corrupt, cancel, replaced, requeue, late,
-	// overlap.
+	// overlap, parent, gate.
 	// Empty where the state says it all. A running job with reason cancel is
 	// cancelled, and its handler has not returned yet.
 	Reason string
@@ -171,8 +172,10 @@ type JobInfo struct {
 	// instant of its rule.
 	Schedule     string
 	ScheduledFor time.Time
-	Args         json.RawMessage
-	Result       json.RawMessage // nil: none was set
+	// Parents are those of its Options, if they were at most 1000.
+	Parents []Parent
+	Args    json.RawMessage
+	Result  json.RawMessage // nil: none was set
 }
 
 // DecodeArgs unmarshals the job's arguments into v.

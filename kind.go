@@ -111,6 +111,12 @@ type Options struct {
 	Retries int
 	Reruns  int
 
+	// Parents must end before the job starts: see [After]. They are jobs that exist,
+	// have ended already, or are enqueued in the same call. Then it is due, or at RunAt,
+	// if that is later; its grace begins then. With a RunAt it is missed if it was not
+	// released within its grace after that.
+	Parents []Parent
+
 	// Unique refuses the job while another one of its kind has the same key, or
 	// replaces that one; see [Unique]. It makes an id of its own: ID must be empty.
 	Unique Unique
@@ -130,6 +136,7 @@ func (o Options) check() error {
 		return err
 	}
 	return firstError(
+		checkParents(&o),
 		checkDue("Options", o.RunAt, o.Delay),
 		checkCount("Options.Priority", o.Priority, 1, 9, false),
 		checkCount("Options.Weight", o.Weight, 1, MaxWeight, false),

@@ -233,15 +233,22 @@ func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64, beat int)
 				p.hooks.Reap(ReapInfo{job.ID, job.Kind, job.Priority, silent, job.State})
 			}
 			p.wake(partition, "", reply.News...)
+			if len(reply.Jobs) > 0 {
+				p.releaseHeirs(partition)
+			}
 			return reply.More, err
 		})
 	}
+	p.heirsIn(ctx, s, again)
 	late := s.Next != 0 || s.Err != nil || slices.ContainsFunc(s.Lanes, func(l LaneHead) bool { return l.Grace >= 0 && s.Now.Sub(l.Due) > l.Grace })
 	if late {
 		again(func(call Call, chore Chore) (bool, error) {
 			reply, err := p.store.Miss(ctx, partition, call, chore)
 			for _, job := range reply.Jobs {
 				p.hooks.Miss(MissInfo{job.ID, job.Kind, job.Priority, job.State})
+			}
+			if len(reply.Jobs) > 0 {
+				p.releaseHeirs(partition)
 			}
 			return reply.More, err
 		})

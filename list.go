@@ -12,7 +12,8 @@ import (
 
 // A Filter says which jobs [Client.List] lists. The zero value lists all, those
 // with the earliest time first. A job's time is when it is due while it waits, when
-// its run began while it runs, and when it ended once it has.
+// its run began while it runs, and when it ended once it has; of a blocked one, until
+// when it must start, the end of the year 9999 if nothing says that.
 type Filter struct {
 	// States are those of readers: Queued, Scheduled and Retrying are told apart.
 	// None: all.

@@ -184,6 +184,9 @@ func (c *Client) askAll(ctx context.Context, s *series, ids []string, tell func(
 				}
 			}
 			c.wake(partition, "", reply.News...)
+			if s.edge == EdgeCancel {
+				c.releaseHeirs(partition)
+			}
 			if rest = append(rest, moved...); len(moved) < len(piece) {
 				try = 0 // it gets on
 			}

@@ -48,18 +48,20 @@ func (c *Client) pack(records []Record) []*parcel {
 // at a time, so that its number tells a call sent again from a new one; what
 // comes meanwhile goes with the next.
 type outbox struct {
-	partition int
-	mu        sync.Mutex
-	queue     []*parcel
-	sending   bool
-	number    uint64 // of the last call; only the sender uses it
-	failed    error  // why the call under way was not answered so far
-	unheard   complaint
-	wakes     []wakeup           // to be sent
-	waking    bool               // they are being sent
-	lonely    map[News]time.Time // when a wake-up found nobody
-	turn      chan struct{}      // held by the one call about schedules that is under way
-	calls     uint64             // number of the last one
+	partition  int
+	mu         sync.Mutex
+	queue      []*parcel
+	sending    bool
+	number     uint64 // of the last call; only the sender uses it
+	failed     error  // why the call under way was not answered so far
+	unheard    complaint
+	wakes      []wakeup           // to be sent
+	waking     bool               // they are being sent
+	lonely     map[News]time.Time // when a wake-up found nobody
+	heirs      bool               // children are to be released
+	delivering bool               // they are being released
+	turn       chan struct{}      // held by the one call about schedules that is under way
+	calls      uint64             // number of the last one
 }
 
 func (c *Client) post(p *parcel) {

@@ -65,6 +65,7 @@ func (k Keep) check(field string) error {
 type TrimReply struct {
 	Jobs int
 	More bool
+	Held []string // whose time is over and that stay for their children
 }
 
 // Chores that are not done at each beat: retention, and saying anew what this
@@ -103,6 +104,11 @@ func (p *Peer) trim(ctx context.Context, partition int) func(Call, Chore) (bool,
 	return func(call Call, chore Chore) (bool, error) {
 		chore.Limit = MaxCallJobs
 		reply, err := p.store.Trim(ctx, partition, call, chore)
+		for _, parent := range reply.Held {
+			if err := p.disinherit(ctx, parent); err != nil {
+				return false, err
+			}
+		}
 		if reply.Jobs > 0 {
 			p.hooks.Trim(TrimInfo{partition, reply.Jobs})
 		}

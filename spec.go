@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -32,6 +33,7 @@ type Spec struct {
 	Schedule string
 	At       time.Time
 	Follow   bool
+	Parents  []Parent // as long as they fit: see specParents
 	Args     []byte
 }
 
@@ -61,8 +63,14 @@ const (
 	tagSchedule = 's'
 	tagAt       = 'i'
 	tagFollow   = 'f'
+	tagParent   = 'q'
 	tagArgs     = 'a'
 )
+
+var parentLetters = map[Condition]string{OnSuccess: "s", OnFailure: "f", OnEnd: "a"}
+
+// specParents is how many parents a spec names at most.
+const specParents = 1000
 
 // EncodeSpec returns the stored form.
 func EncodeSpec(s *Spec) []byte {
@@ -106,6 +114,9 @@ func EncodeSpec(s *Spec) []byte {
 	}
 	if s.Follow {
 		number(tagFollow, 1)
+	}
+	for _, p := range s.Parents {
+		text(tagParent, parentLetters[p.On]+p.ID)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Headers)) { // so that equal specs are equal bytes
 		value := s.Headers[name]
@@ -161,6 +172,12 @@ func (s *Spec) set(tag byte, v []byte) error {
 		s.Key = string(v)
 	case tagSchedule:
 		s.Schedule = string(v)
+	case tagParent:
+		for on, letter := range parentLetters {
+			if id, ok := strings.CutPrefix(string(v), letter); ok {
+				s.Parents = append(s.Parents, Parent{ID: id, On: on})
+			}
+		}
 	case tagArgs:
 		s.Args = v
 	case tagHeader:

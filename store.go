@@ -75,6 +75,31 @@ type Store interface {
 	// Term is 0; ErrStoreFull. The firings are of different schedules and have at most
 	// MaxCallJobs occurrences, and MaxFireBytes, if there are several.
 	Fire(ctx context.Context, partition int, call Call, fire Fire) (FireReply, error)
+	// Need tells what jobs wait for, before they are enqueued, or that they are not. It
+	// reports which of them exist: for these nothing was done, but by DropIt.
+	Need(ctx context.Context, partition int, telling Telling, waits []Wait) ([]bool, error)
+	// Children lists the children of a job after that one, in order.
+	Children(ctx context.Context, parent, after string, limit int) ([]string, error)
+	// Link makes jobs the children of jobs of this partition, or makes them so no longer.
+	// It returns the parents' states, "" for one that does not exist.
+	Link(ctx context.Context, partition int, how Linking, ties []Tie) ([]State, error)
+	// Heirs reads whose children are to be released, the next ones.
+	Heirs(ctx context.Context, partition, parents, children int) ([]Heirs, error)
+	// Passed says that the children were released as Heirs told of them. It reports
+	// whether there are more.
+	Passed(ctx context.Context, partition int, heirs []Heirs) (bool, error)
+	// Release tells children of this partition what their parents have come to, at
+	// most MaxCallJobs. It counts once, however often it is told.
+	Release(ctx context.Context, partition int, call Call, releases []Release) (ReleaseReply, error)
+	// Overdue is Miss for blocked jobs.
+	Overdue(ctx context.Context, partition int, call Call, chore Chore) (MissReply, error)
+	// Gates lists jobs whose gate has been closed for so long that whoever was to open
+	// it has died.
+	Gates(ctx context.Context, partition, limit int) ([]string, error)
+	// Waits reads which of these parents a job still waits for, pending, or has waited
+	// for in vain, violated.
+	Waits(ctx context.Context, child string, parents []string) (map[string]string, error)
+
 	// Lead takes, renews or gives up the lease for the fleet's chores.
 	Lead(ctx context.Context, bid Bid) (Lease, error)
 
@@ -202,6 +227,9 @@ type Record struct {
 	Weight int           // the exact override, or 0
 	Reruns int           // the override (None for zero), or 0
 	Spec   []byte        // the encoded job; see EncodeSpec
+	// Blocked: it waits for what Need was told, and after that until RunAt.
+	Blocked bool
+	Parents []Parent
 	// Unique is the zero value for most; else the slot that it takes, one of its
 	// kind's. The ids of all jobs with this key must have the same partition.
 	Unique Unique
@@ -345,6 +373,7 @@ type ClaimLane struct {
 // A TurnReply answers a turn.
 type TurnReply struct {
 	Stale []RunRef // of settlements that were refused
+	Heirs bool     // jobs that have children have ended
 	// Cancelled are the runs whose jobs were to wait again and ended cancelled
 	// instead, since someone had cancelled them.
 	Cancelled []RunRef
@@ -454,8 +483,78 @@ type Survey struct {
 	Next      int        // as in TurnReply
 	Silent    []string   // peers, for the leader
 	Deposed   bool       // a leader of a later term was here
+	Heirs     bool       // children are to be released
+	Late      bool       // a blocked job is overdue, or a gate was left closed
 	Fires     time.Time  // when the first schedule is due; zero: never
 	Err       error      // why the rest is missing
+}
+
+// A Wait is what a job waits for.
+type Wait struct {
+	ID      string
+	Parents []Parent
+	Gate    Gate
+}
+
+// Telling is what Need does.
+type Telling string
+
+const (
+	TellIt   Telling = "tell"
+	ForgetIt Telling = "forget" // the job was not enqueued
+	DropIt   Telling = "drop"   // the job waits for these parents no longer
+)
+
+// A Gate keeps a job blocked until all is there that belongs to it.
+type Gate int8
+
+const (
+	Closed        Gate = iota + 1 // until it is opened
+	ClosedAndDone                 // the same, and then the job has succeeded: it does nothing
+)
+
+// Linking is what Link does.
+type Linking string
+
+const (
+	LinkTo   Linking = "link"
+	ExpectOf Linking = "expect" // the parent may be enqueued later
+	Unlink   Linking = "unlink"
+)
+
+// A Tie is between a parent and a child.
+type Tie struct{ Parent, Child string }
+
+// Heirs are children of a job that has ended.
+type Heirs struct {
+	Parent   string
+	Ended    int64 // as the store knows it
+	State    State // the parent's; "gone" if it does not exist
+	After    string
+	All      bool // there are no more
+	Children []string
+}
+
+// A Release tells a child what one of its parents has come to; or, if Parent is "",
+// that its gate is Open or Void.
+type Release struct {
+	Child, Parent string
+	State         State
+}
+
+// States of a gate.
+const (
+	Open State = "open"
+	Void State = "void" // it will not be opened: the job is cancelled
+)
+
+// ReleaseReply has an answer for each release: the state that the job is in by it, or
+// "" if it meant nothing to the job.
+type ReleaseReply struct {
+	Jobs  []Moved
+	Moved []int // places of those for which nothing was done: to be told again, by a new call
+	News  []News
+	Heirs bool // jobs that have children have ended
 }
 
 // A StoredSchedule is what the store knows of a schedule.

@@ -428,6 +428,9 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 // settled tells the hooks, once the store has answered.
 func (part *partition) settled(settle []finished, reply TurnReply) {
 	part.follow(settle)
+	if reply.Heirs {
+		part.peer.releaseHeirs(part.number)
+	}
 	part.mu.Lock()
 	part.sending = nil
 	part.mu.Unlock()
@@ -464,6 +467,9 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 	}
 	part.mu.Unlock()
 	p.ledger.close(grant, runs)
+	if len(reply.Missed) > 0 {
+		p.releaseHeirs(part.number)
+	}
 	for _, m := range reply.Missed {
 		p.hooks.Miss(MissInfo{m.ID, m.Kind, m.Priority, m.State})
 	}

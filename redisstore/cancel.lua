@@ -1,6 +1,7 @@
 -- cancel: blocked or scheduled -> cancelled; running -> running, with the mark by which its peer ends the handler's context
 -- and by which nothing starts it again. A job that is marked or cancelled already stays as it is.
--- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 counts, 6 blocked, then for each lane: the lane, the set of cancelled jobs
+-- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 counts, 6 blocked, then for each lane: the lane, the set of cancelled jobs;
+--       then kids, outbox
 -- ARGV  1 call number, 2 number of lanes, for each: name, base name,
 --       then for each job, no id twice: id, lane (its place) in which it waits or would; 0: no such job was found
 -- Reply {'ok', for each job: word, its state, base name of its lane, the peer that runs it; ...}, {'superseded'}
@@ -52,7 +53,10 @@ for j, id in ipairs(ids) do
       if lane == 0 or waits(m) ~= name then
         word = 'moved'
       else
-        if m.state == 'blocked' then free[#free + 1] = id end
+        if m.state == 'blocked' then
+          free[#free + 1] = id
+          add('blocked', class_of(m.lane), -1)
+        end
         m.state, m.reason, m.ended = 'cancelled', 'cancel', int(now)
         fields[#fields + 1] = id
         fields[#fields + 1] = write(m)
@@ -70,18 +74,22 @@ for j, id in ipairs(ids) do
   end
 end
 
+typed({KEYS[5], KEYS[#KEYS - 1]}, {KEYS[4], KEYS[6], KEYS[#KEYS]})
 if #fields > 0 then redis.call('HSET', KEYS[3], unpack(fields)) end
+local out = {}
 for lane, gone in pairs(uneven) do
   redis.call('ZREM', KEYS[5 + 2 * lane], unpack(gone))
   local scores = {}
   for _, id in ipairs(gone) do
     scores[#scores + 1] = int(now)
     scores[#scores + 1] = id
+    out[#out + 1] = id
   end
   redis.call('ZADD', KEYS[6 + 2 * lane], unpack(scores))
   first(KEYS[4], ARGV[1 + 2 * lane], KEYS[5 + 2 * lane])
 end
 if #free > 0 then redis.call('ZREM', KEYS[6], unpack(free)) end
 tally(KEYS[5])
+bequeath(out)
 keep(KEYS[1], ARGV[1], table.concat(words, ' '))
 return reply

@@ -69,11 +69,11 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 	var keys []string
 	for i := range batch {
 		t := s.tag(batch[i].Partition)
-		keys = append(keys, t.key("beats"), t.key("info"), t.key("lanes"), t.key("fires"))
+		keys = append(keys, t.key("beats"), t.key("info"), t.key("lanes"), t.key("fires"), t.key("outbox"), t.key("blocked"), t.key("gates"))
 	}
-	args := []any{lanesPage, "", 0, 0}
+	args := []any{lanesPage, "", 0, 0, gateFor.Milliseconds()}
 	if chore != nil {
-		args = []any{lanesPage, chore.Term, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds()}
+		args = []any{lanesPage, chore.Term, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds(), gateFor.Milliseconds()}
 	}
 	replies, err := s.eval(ctx, command{s.scripts.survey, keys, args})
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 	}
 	for i, v := range replies[0][2:] {
 		found, one := list(v), &batch[i]
-		if len(found) != 4 {
+		if len(found) != 6 {
 			return fmt.Errorf("redisstore: survey answered %d values for a partition", len(found))
 		}
 		one.Now = time.UnixMicro(number(replies[0][1]))
@@ -93,6 +93,7 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 			one.Silent = append(one.Silent, text(peer))
 		}
 		one.Fires = instant(number(found[3]))
+		one.Heirs, one.Late = number(found[4]) == 1, number(found[5]) == 1
 		lanes := list(found[2])
 		if one.Lanes = headsOf(lanes); len(lanes) == 2*lanesPage {
 			one.Next = lanesPage
@@ -119,7 +120,7 @@ func (s *Store) Reap(ctx context.Context, partition int, call dianemo.Call, peer
 		keys = append(keys, t.lane(name), t.done(dianemo.Unreachable, l.Kind), t.done(dianemo.Cancelled, l.Kind))
 		args = append(args, laneBase(l), name, laneClass(l))
 	}
-	replies, err := s.eval(ctx, command{s.scripts.reap, keys, append(args, runs...)})
+	replies, err := s.eval(ctx, command{s.scripts.reap, append(keys, t.heirs()...), append(args, runs...)})
 	if err != nil {
 		return answer, err
 	}
@@ -252,6 +253,7 @@ func (s *Store) Miss(ctx context.Context, partition int, call dianemo.Call, chor
 		ended := laneExpired(lane)
 		keys := []string{t.call(dianemo.EdgeMiss, call.Caller), t.key("meta"), t.key("info"), t.key("lanes"), t.key("counts"),
 			t.lane(name), t.done(ended, lane.Kind)}
+		keys = append(keys, t.heirs()...)
 		replies, err := s.eval(ctx, command{s.scripts.miss, keys, []any{next, chore.Term, min(chore.Limit-len(answer.Jobs), dianemo.MaxCallJobs), name,
 			laneBase(lane), laneClass(lane), graceMillis(lane.Grace), string(ended)}})
 		if err != nil {

@@ -1,6 +1,6 @@
 -- claim: scheduled -> running; past its grace: -> missed if it never ran, else failed.
 -- KEYS  1 call, 2 spec, 3 meta, 4 run:<peer>, 5 beats, 6 info, 7 lanes, 8 counts,
---       then for each lane: the lane, the set of ended jobs for its expired
+--       then for each lane: the lane, the set of ended jobs for its expired; then kids, outbox
 -- ARGV  1 call number, 2 peer, 3 jobs at most, 4 bytes at most, 5 beat interval (ms),
 --       6 first lane of the page, 7 length of the page, 8 newest spec version, 9..17 room at levels 1..9,
 --       18 how long the peer may be silent (ms), 19 name of the lane that it asks to hold, or '',
@@ -58,7 +58,7 @@ for kind in (had_signs[4] or ''):gmatch('%S+') do
   paused[kind] = true
 end
 
-for lane = 1, (#KEYS - 8) / 2 do
+for lane = 1, (#KEYS - 10) / 2 do
   local key, a = KEYS[8 + lane * 2 - 1], 20 + (lane - 1) * 9
   local base, class, priority, grace = ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
   local override, weight, max_reruns = tonumber(ARGV[a + 6]), tonumber(ARGV[a + 7]), ARGV[a + 8]
@@ -150,7 +150,7 @@ for lane = 1, (#KEYS - 8) / 2 do
   add('running', class, n - begun)
 end
 
-typed({KEYS[6], KEYS[8]}, {KEYS[4], KEYS[5], KEYS[7]})
+typed({KEYS[6], KEYS[8], KEYS[#KEYS - 1]}, {KEYS[4], KEYS[5], KEYS[7], KEYS[#KEYS]})
 for lane, found in pairs(touched) do
   if #found.late > 0 then typed({}, {KEYS[8 + lane * 2]}) end
 end
@@ -184,6 +184,9 @@ for lane, found in pairs(touched) do
   first(KEYS[7], ARGV[a], key)
 end
 tally(KEYS[8])
+local gone = {}
+for j = 1, #expired, 3 do gone[#gone + 1] = expired[j] end
+bequeath(gone)
 touch(KEYS[6], ARGV[5], had_signs)
 -- Only one peer at a time saves tokens for the first job of a lane.
 if wants ~= '' then

@@ -80,6 +80,13 @@ end
 -- class_of is the 'kind:priority' of a lane's base name.
 local function class_of(base) return base:match('^[^:]*:[^:]*') end
 
+-- start_by is until when a blocked job must start: a time of its own and its grace say so, else nothing does.
+local function start_by(m)
+  local grace = m.lane:match('^[^:]*:[^:]*:(%d+):')
+  if m.due + 0 <= 0 or not grace then return '253402300799999' end -- the end of the year 9999
+  return int(m.due + grace)
+end
+
 -- A running job that someone cancelled: its record says so, and what would start it again ends it.
 local function marked(m) return m.state == 'running' and m.reason == 'cancel' end
 
@@ -133,6 +140,31 @@ local function tally(counts)
       if type(answer) == 'table' then redis.call('HSET', counts, field, math.max(n, 0)) end
     end
   end
+end
+
+-- Jobs that have children stand in kids. When such a job ends it goes into the outbox, from which its children are
+-- released bit by bit, from the first on. The last two keys of the scripts that end jobs are kids and outbox. bequeath
+-- returns how many of these jobs have children.
+local function bequeath(ids)
+  local kids, outbox = KEYS[#KEYS - 1], KEYS[#KEYS]
+  if #ids == 0 or redis.call('HLEN', kids) == 0 then return 0 end
+  local fields, scores = {}, {}
+  for from = 1, #ids, 1000 do
+    local last = math.min(from + 999, #ids)
+    local had = redis.call('HMGET', kids, unpack(ids, from, last))
+    for j = from, last do
+      if had[j - from + 1] then
+        fields[#fields + 1] = ids[j]
+        fields[#fields + 1] = ''
+        scores[#scores + 1] = int(now)
+        scores[#scores + 1] = ids[j]
+      end
+    end
+  end
+  if #scores == 0 then return 0 end
+  redis.call('HSET', kids, unpack(fields))
+  redis.call('ZADD', outbox, unpack(scores))
+  return #scores / 2
 end
 
 -- first puts a lane's earliest due time right in the index of lanes.

@@ -81,7 +81,7 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 		}
 		order = append(order, members[g]...)
 	}
-	replies, err := s.eval(ctx, command{s.scripts.enqueue, keys, args})
+	replies, err := s.eval(ctx, command{s.scripts.enqueue, append(keys, t.heirs()...), args})
 	if err != nil {
 		return dianemo.EnqueueReply{}, err
 	}
@@ -164,7 +164,7 @@ func (s *Store) firsts(ctx context.Context, t tag, records []dianemo.Record) (ma
 // overrides is what a claim must know of the job before it reads its spec; most
 // jobs have none and need no record beside it.
 func overrides(r *dianemo.Record, replace func(*dianemo.Record) string) string {
-	if r.Weight == 0 && r.Reruns == 0 && len(r.Spec) <= largeSpec && r.Unique.Key == "" {
+	if r.Weight == 0 && r.Reruns == 0 && len(r.Spec) <= largeSpec && r.Unique.Key == "" && !r.Blocked {
 		return ""
 	}
 	weight, reruns, size, unique := "", "", "", ""
@@ -180,7 +180,14 @@ func overrides(r *dianemo.Record, replace func(*dianemo.Record) string) string {
 	if r.Unique.Key != "" {
 		unique = uniqueField(r.Lane.Kind, r.Unique)
 	}
-	return weight + "|" + reruns + "|" + size + "|" + unique + "|" + replace(r)
+	blocked := ""
+	if r.Blocked {
+		blocked = "0"
+		if !r.RunAt.IsZero() {
+			blocked = strconv.FormatInt(unixMilliUp(r.RunAt), 10)
+		}
+	}
+	return weight + "|" + reruns + "|" + size + "|" + unique + "|" + replace(r) + "|" + blocked
 }
 
 // millisUp rounds up: nothing is to start early.

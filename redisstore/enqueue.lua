@@ -1,11 +1,12 @@
--- enqueue: nothing -> scheduled. A job that is to replace the one that holds its unique slot: that one, blocked or
+-- enqueue: nothing -> scheduled, or blocked if it has parents. A job that is to replace the one that holds its unique slot: that one, blocked or
 -- scheduled and not started -> cancelled.
--- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 unique, 6 counts, 7 blocked, then the lanes, then the sets of cancelled jobs
+-- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 unique, 6 counts, 7 blocked, then the lanes, then the sets of cancelled jobs,
+--       then kids, outbox
 -- ARGV  1 call number, 2 number of lanes, their names,
 --       then groups of jobs with the same lane, due time and overrides, each: lane (its place), due ('@' ms, or '+' ms
---       from now), overrides ('' or 'weight|max_reruns|size|unique|replace', each may be empty), number of jobs, their
---       ids and specs; unique: as in the record; replace: the set of cancelled jobs (its place) and, if one was
---       found to hold the slot, its lane (its place) and id, separated by commas
+--       from now), overrides ('' or 'weight|max_reruns|size|unique|replace|blocked', each may be empty), number of jobs,
+--       their ids and specs; unique: as in the record; replace: the set of cancelled jobs (its place) and, if one was
+--       found to hold the slot, its lane (its place) and id, separated by commas; blocked: when it is due at the earliest (ms), 0 if only its parents say
 -- Reply {'ok', news, 'place:state:id ...' of the jobs that exist already, id '' if it is the same}, {'superseded'}
 --       news: the names of the lanes that have work sooner than before, each with a + if that is not due yet
 --       state moved: the slot is not held by whom replace says; nothing was done for this job
@@ -35,6 +36,8 @@ local queues, heads = {}, {}
 
 -- Slots taken here: slot -> the job. What those say that are replaced, in this call or before it.
 local slots, gone, uneven = {}, {}, {}
+-- Those that wait for their parents, and until when they must start.
+local blocked = {}
 
 -- admit returns the id and state of the job because of which a new one may not have the slot; nothing if it may.
 local function admit(slot, replace)
@@ -42,12 +45,12 @@ local function admit(slot, replace)
   local set, lane, known = replace:match('^(%d+),?(%d*),?(.*)$')
   if mine then
     if not set then return mine.id, 'scheduled' end
-    local queue = queues[mine.lane]
-    for k = 2, queue.n, 2 do
+    local queue = mine.m.state == 'blocked' and blocked or queues[mine.lane]
+    for k = 2, #queue, 2 do
       if queue[k] == mine.id then
         table.remove(queue, k)
         table.remove(queue, k - 1)
-        queue.n = queue.n - 2
+        if queue.n then queue.n = queue.n - 2 end
         break
       end
     end
@@ -72,9 +75,9 @@ while i < #ARGV do
     queue = {n = 0}
     queues[lane] = queue
   end
-  local weight, max_reruns, size, unique, replace, till, lasts, slot
+  local weight, max_reruns, size, unique, replace, waits_for, till, lasts, slot
   if override ~= '' then
-    weight, max_reruns, size, unique, replace = override:match('^(.-)|(.-)|(.-)|(.-)|(.*)$')
+    weight, max_reruns, size, unique, replace, waits_for = override:match('^(.-)|(.-)|(.-)|(.-)|(.-)|(.*)$')
     if unique ~= '' then till, lasts, slot = slot_of(unique) end
   end
   for a = i + 4, last, 2 do
@@ -96,14 +99,22 @@ while i < #ARGV do
       accepted = accepted + 2
       specs[accepted - 1] = id
       specs[accepted] = ARGV[a + 1] .. stamp
-      queue[queue.n + 1] = score
-      queue[queue.n + 2] = id
-      queue.n = queue.n + 2
-      if not heads[lane] or due < heads[lane] then heads[lane] = due end
+      if (waits_for or '') == '' then
+        queue[queue.n + 1] = score
+        queue[queue.n + 2] = id
+        queue.n = queue.n + 2
+        if not heads[lane] or due < heads[lane] then heads[lane] = due end
+      end
       if override ~= '' then
         -- The lane's name without its last part, which says whether its jobs have been run.
         local m = fresh(ARGV[2 + lane]:match('^(.*):'), score)
         m.weight, m.max_reruns, m.size, m.unique = weight, max_reruns, size, unique
+        if waits_for ~= '' then
+          m.state, m.due = 'blocked', waits_for
+          blocked[#blocked + 1] = start_by(m)
+          blocked[#blocked + 1] = id
+          add('blocked', class_of(m.lane), 1)
+        end
         if slot then slots[slot] = {id = id, m = m, lane = lane, value = take(id, till, lasts, '0')} end
         overrides[#overrides + 1] = id
         overrides[#overrides + 1] = write(m)
@@ -114,6 +125,7 @@ while i < #ARGV do
 end
 
 for _, job in ipairs(gone) do
+  if job.m.state == 'blocked' then add('blocked', class_of(job.m.lane), -1) end
   job.m.state, job.m.reason, job.m.ended = 'cancelled', 'replaced', int(now)
   overrides[#overrides + 1] = job.id
   overrides[#overrides + 1] = write(job.m)
@@ -124,13 +136,15 @@ local news, sets = {}, 7 + tonumber(ARGV[2])
 local hashes, zsets = {KEYS[3]}, {KEYS[4]}
 for lane in pairs(heads) do zsets[#zsets + 1] = KEYS[7 + lane] end
 if #overrides > 0 then
-  hashes = {KEYS[3], KEYS[5], KEYS[6]}
+  hashes = {KEYS[3], KEYS[5], KEYS[6], KEYS[#KEYS - 1]}
   zsets[#zsets + 1] = KEYS[7]
+  zsets[#zsets + 1] = KEYS[#KEYS]
 end
 for _, job in ipairs(gone) do zsets[#zsets + 1] = KEYS[sets + job.set] end
 typed(hashes, zsets)
 if accepted > 0 then redis.call('HSET', KEYS[2], unpack(specs)) end
 if #overrides > 0 then redis.call('HSET', KEYS[3], unpack(overrides)) end
+if #blocked > 0 then redis.call('ZADD', KEYS[7], unpack(blocked)) end
 for slot, job in pairs(slots) do redis.call('HSET', KEYS[5], slot, job.value) end
 for _, job in ipairs(gone) do
   if job.lane then redis.call('ZREM', KEYS[7 + job.lane], job.id) end
@@ -147,6 +161,9 @@ for lane, head in pairs(heads) do
 end
 for lane in pairs(uneven) do first(KEYS[4], ARGV[2 + lane], KEYS[7 + lane]) end
 tally(KEYS[6])
+local out = {}
+for j, job in ipairs(gone) do out[j] = job.id end
+bequeath(out)
 news, existing = table.concat(news, ' '), table.concat(existing, ' ')
 keep(KEYS[1], ARGV[1], news .. '|' .. existing)
 return {'ok', news, existing}

@@ -291,7 +291,27 @@ func (f *fixture) miss(partition int) []dianemo.Moved {
 	f.t.Helper()
 	reply, err := f.Miss(f.t.Context(), partition, f.call("leader"), dianemo.Chore{Term: 1, Limit: 100})
 	require.NoError(f.t, err)
-	return reply.Jobs
+	late, err := f.Overdue(f.t.Context(), partition, f.call("leader"), dianemo.Chore{Term: 1, Limit: 100})
+	require.NoError(f.t, err)
+	return append(reply.Jobs, late.Jobs...)
+}
+
+// parentOf is the id of a parent in the same partition.
+func parentOf(id string) string { return id + "@parent" }
+
+// need tells that the job waits for the success of these.
+func (f *fixture) need(id string, parents ...string) {
+	f.t.Helper()
+	_, err := f.Need(f.t.Context(), f.Partition(id), dianemo.TellIt, []dianemo.Wait{{ID: id, Parents: dianemo.After(parents...)}})
+	require.NoError(f.t, err)
+}
+
+// release tells a job what its parent has come to.
+func (f *fixture) release(id string, state dianemo.State) dianemo.ReleaseReply {
+	f.t.Helper()
+	reply, err := f.Release(f.t.Context(), f.Partition(id), f.call("parent"), []dianemo.Release{{Child: id, Parent: parentOf(id), State: state}})
+	require.NoError(f.t, err)
+	return reply
 }
 
 func (f *fixture) state(id string) dianemo.State {

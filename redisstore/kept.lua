@@ -5,6 +5,8 @@
 -- {ids, how many of each 'kind:priority', how often each ran that has a history, and its unique slot, by its place, and
 -- whether all are the head of the set}, or nil, and whether there may be more.
 -- A little above the count nothing goes yet, so that not each call pays for one.
+-- What has children stays until they are let go of; held gathers those.
+local held = {}
 local function outlived(set, meta, state, age, count, added, most)
   local over = count >= 0 and redis.call('ZCARD', set) + added - count or 0
   if added > 0 and over * 100 <= count then over = 0 end
@@ -13,12 +15,24 @@ local function outlived(set, meta, state, age, count, added, most)
     local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
     if not head[2] or head[2] + 0 >= before then return nil, false end
   end
-  local found = redis.call('ZRANGE', set, 0, most - 1, 'WITHSCORES')
-  local ids = {}
-  for j = 1, #found / 2 do
-    if j > over and found[j * 2] + 0 >= before then break end
-    ids[j] = found[j * 2 - 1]
-  end
+  local some = redis.call('HLEN', KEYS[#KEYS - 1]) > 0
+  local ids, from, full = {}, 0, false
+  -- Past those that are held, not for ever.
+  repeat
+    local found = redis.call('ZRANGE', set, from, from + most - 1, 'WITHSCORES')
+    local page = {}
+    for j = 1, #found / 2 do
+      if from + j > over and found[j * 2] + 0 >= before then break end
+      page[j] = found[j * 2 - 1]
+    end
+    full = #page == most
+    local had = some and #page > 0 and redis.call('HMGET', KEYS[#KEYS - 1], unpack(page)) or {}
+    for j, id in ipairs(page) do
+      if had[j] then held[#held + 1] = id else ids[#ids + 1] = id end
+    end
+    from = from + #page
+  until #ids > 0 or not full or from >= 2000
+  local head = from == #ids
   if #ids == 0 then return nil, false end
   local metas = redis.call('HMGET', meta, unpack(ids))
   local kept, classes, runs, slots, n, clean = {}, {}, {}, {}, 0, state == 'succeeded'
@@ -27,7 +41,6 @@ local function outlived(set, meta, state, age, count, added, most)
     -- Only what its record calls ended in this state goes. What can't be read is for repair to decide.
     if metas[j] then
       local class, ran, unique = metas[j]:match(pattern)
-      -- A place for what keeps a job although its time is over.
       if class then
         n = n + 1
         kept[n] = id
@@ -39,7 +52,7 @@ local function outlived(set, meta, state, age, count, added, most)
     end
   end
   if n == 0 then return nil, false end
-  return {ids = kept, classes = classes, runs = runs, slots = slots, head = n == #ids}, #ids == most
+  return {ids = kept, classes = classes, runs = runs, slots = slots, head = head and n == #ids}, full
 end
 
 -- forget lets the jobs go, whole. They leave their set first: what is left of a job then is in no index, and mended.

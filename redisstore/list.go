@@ -55,8 +55,6 @@ func (e entry) compare(o entry) int {
 // asked for: all entries up to the place to which each index has been read are
 // known, so these can be taken; then the indexes of which little is left are read
 // on, each time by twice as much.
-//
-// Jobs are blocked by nothing yet, so there is no index of those.
 func (s *Store) List(ctx context.Context, listing dianemo.Listing) (dianemo.ListReply, error) {
 	var reply dianemo.ListReply
 	now, err := s.rdb.Time(ctx).Result() // on a cluster, some node's clock
@@ -171,6 +169,7 @@ func (s *Store) indexes(ctx context.Context, listing dianemo.Listing, now time.T
 		}
 	}
 	var all []*index
+	blocked := want(dianemo.Blocked)
 	add := func(x index) {
 		if x.bound(listing) {
 			all = append(all, &x)
@@ -198,6 +197,9 @@ func (s *Store) indexes(ctx context.Context, listing dianemo.Listing, now time.T
 					add(x)
 				}
 			}
+		}
+		if blocked {
+			add(index{partition: p, key: t.key("blocked"), unit: 1000, high: math.MaxInt64, states: []dianemo.State{dianemo.Blocked}})
 		}
 		if runs {
 			for _, peer := range peers[p].Val() {
@@ -341,6 +343,7 @@ func (e entry) job(now time.Time) (dianemo.StoredJob, bool) {
 			switch {
 			case x.peer != "":
 				here = here && info.Peer == x.peer
+			case x.states[0] == dianemo.Blocked:
 			case !x.states[0].Finished():
 				here = info.State == dianemo.Scheduled
 			}
@@ -355,6 +358,7 @@ func (e entry) job(now time.Time) (dianemo.StoredJob, bool) {
 		info.Peer, info.Epoch = x.peer, e.score
 	case x.states[0].Finished():
 		info.EndedAt = at
+	case x.states[0] == dianemo.Blocked:
 	default:
 		info.Due, info.State = at, x.states[0]
 		if info.State == dianemo.Queued && at.After(now) {

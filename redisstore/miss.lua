@@ -1,5 +1,5 @@
 -- miss: scheduled and past its grace -> missed if it never ran, else failed.
--- KEYS  1 call, 2 meta, 3 info, 4 lanes, 5 counts, 6 the lane, 7 the set of ended jobs
+-- KEYS  1 call, 2 meta, 3 info, 4 lanes, 5 counts, 6 the lane, 7 the set of ended jobs, 8 kids, 9 outbox
 -- ARGV  1 call number, 2 term, 3 jobs at most, 4 name of the lane, 5 base name, 6 'kind:priority', 7 grace (ms),
 --       8 state that the jobs end in
 -- Reply {'ok', 1 if there may be more, id, state, base name, ...}, {'deposed'}, {'superseded'}
@@ -39,10 +39,13 @@ while from < 1000 do
   from = from + #ids
 end
 
-typed({KEYS[5]}, {KEYS[4], KEYS[7]})
+typed({KEYS[5], KEYS[8]}, {KEYS[4], KEYS[7], KEYS[9]})
 if #late > 0 then
   expire(KEYS[2], KEYS[6], KEYS[7], ARGV[8], ARGV[5], ARGV[6], late)
   tally(KEYS[5])
+  local ids = {}
+  for j, job in ipairs(late) do ids[j] = job[1] end
+  bequeath(ids)
 end
 -- A head that was left alone must not keep the lane in front of all others for ever.
 first(KEYS[4], ARGV[4], KEYS[6])

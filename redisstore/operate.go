@@ -37,7 +37,7 @@ func (s *Store) Cancel(ctx context.Context, partition int, call dianemo.Call, id
 		jobs = append(jobs, id, places[lane])
 	}
 	args := append([]any{call.Number, len(places)}, append(lanes, jobs...)...)
-	return s.wish(ctx, dianemo.EdgeCancel, command{s.scripts.cancel, keys, args}, ids, found)
+	return s.wish(ctx, dianemo.EdgeCancel, command{s.scripts.cancel, append(keys, t.heirs()...), args}, ids, found)
 }
 
 // Requeue implements [dianemo.Store].

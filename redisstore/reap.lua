@@ -1,7 +1,8 @@
 -- reap: running under a silent peer -> scheduled again, or unreachable once its reruns are used up; cancelled if someone
 -- has cancelled it.
 -- KEYS  1 call, 2 meta, 3 run:<peer>, 4 beats, 5 info, 6 lanes, 7 counts, 8 errors, 9 progress,
---       then for each lane: the lane for jobs that have been run, the sets of unreachable and of cancelled jobs
+--       then for each lane: the lane for jobs that have been run, the sets of unreachable and of cancelled jobs;
+--       then kids, outbox
 -- ARGV  1 call number, 2 term, 3 peer, 4 beat interval (ms), 5 how long peers may be silent after an outage (ms),
 --       6 number of lanes, for each: base name, name of the lane, 'kind:priority',
 --       then for each run: id, epoch, lane (its place)
@@ -77,7 +78,8 @@ end
 
 local targets = {KEYS[6]}
 for target in pairs(moves) do targets[#targets + 1] = KEYS[9 + target] end
-typed({KEYS[7], KEYS[8], KEYS[9]}, targets)
+targets[#targets + 1] = KEYS[#KEYS]
+typed({KEYS[7], KEYS[8], KEYS[9], KEYS[#KEYS - 1]}, targets)
 local news = {}
 if #moved > 0 then
   local gone = {}
@@ -92,6 +94,11 @@ if #moved > 0 then
     news[#news + 1] = ARGV[7 + (lane - 1) * 3 + 1]
   end
   tally(KEYS[7])
+  local ended = {}
+  for j = 1, #moved, 3 do
+    if moved[j + 1] ~= 'scheduled' then ended[#ended + 1] = moved[j] end
+  end
+  bequeath(ended)
 end
 if redis.call('ZCARD', KEYS[3]) == 0 then redis.call('ZREM', KEYS[4], ARGV[3]) end
 news = table.concat(news, ' ')

@@ -21,6 +21,7 @@ import (
 var keyTypes = map[string]string{
 	"spec": "hash", "meta": "hash", "result": "hash", "errors": "hash", "progress": "hash", "counts": "hash", "info": "hash",
 	"lane": "zset", "lanes": "zset", "run": "zset", "beats": "zset", "done": "zset", "call": "string", "unique": "hash", "blocked": "zset",
+	"needs": "hash", "gates": "zset", "edges": "zset", "kids": "hash", "outbox": "zset",
 	"schedules": "hash", "cursors": "hash", "fires": "zset",
 	"layout": "hash", "kinds": "hash", "peers": "hash", "seen": "zset", "leader": "string", "term": "string",
 	"idle": "zset", "handles": "hash", "unheard": "hash", "room": "hash", "drained": "set",
@@ -149,7 +150,8 @@ func (w *walk) run(ctx context.Context, script *redis.Script, keys []string, arg
 // types moves aside what has a wrong type, and what of the namespace's own
 // records makes no sense.
 func (w *walk) types(ctx context.Context, _ string) (string, error) {
-	fixed := []string{"spec", "meta", "result", "errors", "progress", "lanes", "beats", "counts", "info", "unique", "blocked"}
+	fixed := []string{"spec", "meta", "result", "errors", "progress", "lanes", "beats", "counts", "info", "unique", "blocked",
+		"schedules", "cursors", "fires", "needs", "gates", "edges", "kids", "outbox"}
 	keys := make([]string, 0, len(fixed)+6)
 	for _, name := range fixed {
 		keys = append(keys, w.t.key(name))
@@ -469,7 +471,7 @@ func (w *walk) check(ctx context.Context, ps *places, walked int, ids []string, 
 		for _, j := range batch {
 			args = append(args, j.id, j.home, j.failed, j.base, j.due, j.bad)
 		}
-		reply, err := w.run(ctx, w.scripts.repair, keys, args...)
+		reply, err := w.run(ctx, w.scripts.repair, append(slices.Clone(keys), w.t.heirs()...), args...)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 -- repair: a job that is in no index, or in one that its record does not name -> where its record says; one that can't be
 -- read -> failed, or, where an index says so, what it was.
--- KEYS  1 call, 2 info, 3 spec, 4 meta, 5 lanes, 6 beats, 7 counts, then places: lanes, run:<peer>, sets of ended jobs
+-- KEYS  1 call, 2 info, 3 spec, 4 meta, 5 lanes, 6 beats, 7 counts, then places: lanes, run:<peer>, sets of ended jobs;
+--       then kids, outbox
 -- ARGV  1 call number, 2 term (0: an operator's), 3 how long a peer found by its runs may be silent (ms),
 --       4 the place that is walked through (0: none), 5 number of places, for each:
 --       'lane', its name, its base name, or 'run', peer, '', or 'done', 'state:kind', state;
@@ -27,7 +28,8 @@ for p = 1, tonumber(ARGV[5]) do
   at[ARGV[a] .. ' ' .. ARGV[a + 1]] = p
   zsets[p + 2] = KEYS[7 + p]
 end
-typed({KEYS[3], KEYS[4], KEYS[7]}, zsets)
+zsets[#zsets + 1] = KEYS[#KEYS]
+typed({KEYS[3], KEYS[4], KEYS[7], KEYS[#KEYS - 1]}, zsets)
 local function score(p, id) return p > 0 and redis.call('ZSCORE', places[p].key, id) or nil end
 
 local ended = {succeeded = true, failed = true, missed = true, unreachable = true, cancelled = true, skipped = true}
@@ -39,7 +41,7 @@ local function index(m)
 end
 
 -- What is to be written, gathered by the checks.
-local records, puts, takes, touched, peers, words = {}, {}, {}, {}, {}, {}
+local records, puts, takes, touched, peers, words, gone = {}, {}, {}, {}, {}, {}, {}
 local function report(id, p, what, did)
   for _, word in ipairs({id == '' and '-' or id, int(p), what, did}) do words[#words + 1] = word end
 end
@@ -86,6 +88,7 @@ for j, id in ipairs(ids) do
     record(id, f)
     if from then take(from, id) end
     put(failed, int(now), id)
+    gone[#gone + 1] = id
     add('failed', base:match('^[^:]*:%d'), 1)
     report(id, from or 0, what, 'it is set aside as failed')
   end
@@ -180,13 +183,14 @@ end
 
 -- All checks are done; from here on it writes.
 if #records > 0 then redis.call('HSET', KEYS[4], unpack(records)) end
-for p, gone in pairs(takes) do redis.call('ZREM', places[p].key, unpack(gone)) end
+for p, out in pairs(takes) do redis.call('ZREM', places[p].key, unpack(out)) end
 for p, come in pairs(puts) do redis.call('ZADD', places[p].key, unpack(come)) end
 for p in pairs(touched) do
   if places[p].sort == 'lane' then first(KEYS[5], places[p].name, places[p].key) end
 end
 for peer in pairs(peers) do redis.call('ZADD', KEYS[6], 'NX', int(now + ARGV[3]), peer) end
 tally(KEYS[7])
+bequeath(gone)
 -- Where nothing was found there is nothing to remember.
 if #words > 0 then keep(KEYS[1], ARGV[1], table.concat(words, '\n')) end
 for _, word in ipairs(words) do reply[#reply + 1] = word ~= '-' and word or '' end

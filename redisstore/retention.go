@@ -145,7 +145,7 @@ func (s *Store) Trim(ctx context.Context, partition int, call dianemo.Call, chor
 		}
 		end := min(i+trimSets, len(names))
 		args := []any{call.Number*calls + uint64(i/trimSets), chore.Term, min(chore.Limit-answer.Jobs, dianemo.MaxCallJobs)}
-		replies, err := s.eval(ctx, command{s.scripts.trim, append(slices.Clone(keys), names[i:end]...), append(args, limits[3*i:3*end]...)})
+		replies, err := s.eval(ctx, command{s.scripts.trim, slices.Concat(keys, names[i:end], t.heirs()), append(args, limits[3*i:3*end]...)})
 		if err != nil {
 			return answer, err
 		}
@@ -154,6 +154,9 @@ func (s *Store) Trim(ctx context.Context, partition int, call dianemo.Call, chor
 		}
 		answer.Jobs += int(number(replies[0][1]))
 		answer.More = answer.More || number(replies[0][2]) == 1
+		for _, id := range list(replies[0][3]) {
+			answer.Held = append(answer.Held, text(id))
+		}
 	}
 	return answer, nil
 }

@@ -26,6 +26,7 @@ type scripts struct {
 	present, survey, stand, wake, pause, drain, list *redis.Script
 	declare, trim, repair, sweep, recount, aside     *redis.Script
 	slots, fire, schedule, put, due                  *redis.Script
+	needs, link, heirs, passed, release, overdue     *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only enqueue,
@@ -69,6 +70,13 @@ func loadScripts(plain bool) scripts {
 		slots:   load("slots", finish),
 		fire:    load("fire", "", "cursor"),
 		due:     load("due", "flags=no-writes", "cursor"),
+
+		needs:   load("needs", ""),
+		link:    load("link", finish),
+		heirs:   load("heirs", "flags=no-writes"),
+		passed:  load("passed", finish),
+		release: load("release", finish),
+		overdue: load("overdue", finish),
 
 		schedule: load("schedule", finish, "cursor"),
 		put:      load("schedule", "", "cursor"),

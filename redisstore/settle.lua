@@ -1,7 +1,7 @@
 -- settle: running -> succeeded, failed, cancelled, or scheduled again (retry, snooze, giveback, unstarted). If someone has
 -- cancelled the job meanwhile it ends cancelled instead, unless it succeeded or its handler itself called its error final.
 -- KEYS  1 call, 2 meta, 3 run:<peer>, 4 lanes, 5 counts, 6 errors, 7 result, 8 progress,
---       then the targets: lanes and sets of ended jobs, then unique, spec
+--       then the targets: lanes and sets of ended jobs, then unique, spec, kids, outbox
 -- ARGV  1 call number, 2 peer, 3 number of targets, for each: state, lane name ('' unless a lane), 'kind:priority',
 --       for a lane and for failed jobs: the target (its place) of jobs that were cancelled, else 0;
 --       then what is kept in the targets ('target:ms:jobs ...', -1 no limit),
@@ -10,15 +10,15 @@
 --       then for each other job: id, epoch, outcome ('own': fail, as its handler itself said), target, in (ms), reason,
 --       error, result
 -- Reply {'ok', news (as of enqueue), {id and epoch of each stale run ...}, {the same of each whose job
---       ended cancelled instead ...}}, {'superseded'}
+--       ended cancelled instead ...}, number of jobs that ended and have children}, {'superseded'}
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 local news, stale, ended = {}, {}, {}
 if answer then
-  local new, refused, instead = answer:match('^(.*)|(.*)|(.*)$')
+  local new, refused, instead, heirs = answer:match('^(.*)|(.*)|(.*)|(%d+)$')
   for word in refused:gmatch('%S+') do stale[#stale + 1] = word end
   for word in instead:gmatch('%S+') do ended[#ended + 1] = word end
-  return {'ok', new, stale, ended}
+  return {'ok', new, stale, ended, tonumber(heirs)}
 end
 
 local peer, stamp = ARGV[2], int(now)
@@ -43,12 +43,14 @@ local metas = redis.call('HMGET', KEYS[2], unpack(ids))
 local done, fields, moves, heads = {}, {}, {}, {}
 local errors, results = {}, {}
 local place, settled = 0, 0
+local finished = {}
 local function refuse(id, epoch)
   stale[#stale + 1] = id
   stale[#stale + 1] = epoch
 end
 local function move(target, score, id, record)
   settled = settled + 1
+  if ARGV[1 + target * 4] == '' then finished[#finished + 1] = id end
   done[settled] = id
   fields[settled * 2 - 1] = id
   fields[settled * 2] = record
@@ -149,15 +151,18 @@ for target in pairs(moves) do zsets[#zsets + 1] = KEYS[8 + target] end
 if next(heads) then zsets[#zsets + 1] = KEYS[4] end
 if #errors > 0 then hashes[#hashes + 1] = KEYS[6] end
 if #results > 0 then hashes[#hashes + 1] = KEYS[7] end
+hashes[#hashes + 1] = KEYS[#KEYS - 1]
+zsets[#zsets + 1] = KEYS[#KEYS]
 if next(gone) then
-  for _, key in ipairs({KEYS[6], KEYS[7], KEYS[#KEYS - 1], KEYS[#KEYS]}) do hashes[#hashes + 1] = key end
+  for _, key in ipairs({KEYS[6], KEYS[7], KEYS[#KEYS - 3], KEYS[#KEYS - 2]}) do hashes[#hashes + 1] = key end
 end
 typed(hashes, zsets)
 local reported = redis.call('HLEN', KEYS[8]) > 0
 
+local heirs = 0
 if settled > 0 then
   for target, outlives in pairs(gone) do
-    forget(KEYS[8 + target], ARGV[target * 4], outlives, KEYS[#KEYS], KEYS[2], KEYS[7], KEYS[6], KEYS[#KEYS - 1])
+    forget(KEYS[8 + target], ARGV[target * 4], outlives, KEYS[#KEYS - 2], KEYS[2], KEYS[7], KEYS[6], KEYS[#KEYS - 3])
   end
   redis.call('HSET', KEYS[2], unpack(fields))
   redis.call('ZREM', KEYS[3], unpack(done))
@@ -171,7 +176,8 @@ if settled > 0 then
     end
   end
   tally(KEYS[5])
+  heirs = bequeath(finished)
 end
 news = table.concat(news, ' ')
-keep(KEYS[1], ARGV[1], news .. '|' .. table.concat(stale, ' ') .. '|' .. table.concat(ended, ' '))
-return {'ok', news, stale, ended}
+keep(KEYS[1], ARGV[1], news .. '|' .. table.concat(stale, ' ') .. '|' .. table.concat(ended, ' ') .. '|' .. heirs)
+return {'ok', news, stale, ended, heirs}

@@ -1,12 +1,13 @@
 -- survey: what there is to do in some partitions. Moves no job; for the leader it is a sign of life in each, so that a
 -- whole fleet's end is told from an outage.
--- KEYS  for each partition: beats, info, lanes, fires
+-- KEYS  for each partition: beats, info, lanes, fires, outbox, blocked, gates
 -- ARGV  1 length of a page of lanes, 2 the leader's term ('' for who does not lead), 3 its beat interval (ms),
---       4 how long peers may be silent after an outage (ms)
+--       4 how long peers may be silent after an outage (ms), 5 how long a gate may be closed (ms)
 -- Reply {'ok', now (µs), for each partition: {1 if a later leader was here, {silent peer, ...}, {lane, due, ...},
---       when the first schedule is due (ms) or ''}}
+--       when the first schedule is due (ms) or '', 1 if children are to be released, 1 if a blocked job is too late or a
+--       gate was not opened for long}}
 local reply = {'ok', int(now_us)}
-for k = 1, #KEYS, 4 do
+for k = 1, #KEYS, 7 do
   local deposed, silent = 0, {}
   if ARGV[2] ~= '' then
     local term = tonumber(redis.call('HGET', KEYS[k + 1], 'term') or 0)
@@ -22,6 +23,7 @@ for k = 1, #KEYS, 4 do
   end
   local fires = redis.call('ZRANGE', KEYS[k + 3], 0, 0, 'WITHSCORES')
   reply[#reply + 1] = {deposed, silent, redis.call('ZRANGE', KEYS[k + 2], 0, ARGV[1] - 1, 'WITHSCORES'),
-    fires[2] and int(fires[2] + 0) or ''}
+    fires[2] and int(fires[2] + 0) or '', redis.call('ZCARD', KEYS[k + 4]) > 0 and 1 or 0,
+    redis.call('ZCOUNT', KEYS[k + 5], '-inf', '(' .. int(now)) + redis.call('ZCOUNT', KEYS[k + 6], '-inf', int(now - ARGV[5])) > 0 and 1 or 0}
 end
 return reply

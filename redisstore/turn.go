@@ -23,6 +23,7 @@ func (s *Store) Turn(ctx context.Context, partition int, call dianemo.Call, sett
 		readers = append(readers, func(reply []any) error {
 			answer.News = news(reply[1])
 			answer.Stale, answer.Cancelled = runRefs(list(reply[2])), runRefs(list(reply[3]))
+			answer.Heirs = number(reply[4]) > 0
 			return nil
 		})
 	}
@@ -151,11 +152,11 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		}
 	}
 	args = append(args, singles...)
-	return command{s.scripts.settle, append(keys, t.key("unique"), t.key("spec")), args}
+	return command{s.scripts.settle, append(keys, t.key("unique"), t.key("spec"), t.key("kids"), t.key("outbox")), args}
 }
 
 func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
-	keys := make([]string, 0, 8+2*len(claim.Lanes))
+	keys := make([]string, 0, 10+2*len(claim.Lanes))
 	keys = append(keys, t.call(dianemo.EdgeClaim, call.Caller), t.key("spec"), t.key("meta"), t.run(call.Caller),
 		t.key("beats"), t.key("info"), t.key("lanes"), t.key("counts"))
 	args := make([]any, 0, 19+9*len(claim.Lanes))
@@ -175,7 +176,7 @@ func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
 		args = append(args, name, laneBase(l.Lane), laneClass(l.Lane), l.Priority, graceMillis(l.Grace), string(expired),
 			l.Lane.Weight, l.Weight, l.Reruns)
 	}
-	return command{s.scripts.claim, keys, args}
+	return command{s.scripts.claim, append(keys, t.heirs()...), args}
 }
 
 // claimed reads a claim's reply.

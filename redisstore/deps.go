@@ -1,0 +1,293 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/dianemo/dianemo"
+)
+
+// gateFor is how long a job may wait for its gate. Whoever enqueues it opens that
+// within milliseconds, unless it dies.
+const gateFor = 10 * time.Minute
+
+// hows are the letters by which the scripts know a condition.
+var hows = map[dianemo.Condition]string{dianemo.OnSuccess: "s", dianemo.OnFailure: "f", dianemo.OnEnd: "a"}
+
+// Need implements [dianemo.Store].
+func (s *Store) Need(ctx context.Context, partition int, telling dianemo.Telling, waits []dianemo.Wait) ([]bool, error) {
+	t := s.tag(partition)
+	args := []any{string(telling)}
+	for _, w := range waits {
+		args = append(args, w.ID, len(w.Parents))
+		for _, p := range w.Parents {
+			args = append(args, p.ID, hows[p.On])
+		}
+		gate := ""
+		switch w.Gate {
+		case dianemo.Closed:
+			gate = "g"
+		case dianemo.ClosedAndDone:
+			gate = "w"
+		}
+		args = append(args, gate)
+	}
+	replies, err := s.eval(ctx, command{s.scripts.needs, []string{t.key("needs"), t.key("gates"), t.key("spec")}, args})
+	if err != nil {
+		return nil, err
+	}
+	reply := replies[0]
+	if len(reply) != 1+len(waits) {
+		return nil, fmt.Errorf("redisstore: needs answered %d values for %d jobs", len(reply), len(waits))
+	}
+	exist := make([]bool, len(waits))
+	for i := range exist {
+		exist[i] = number(reply[1+i]) == 1
+	}
+	return exist, verdict(reply)
+}
+
+// Link implements [dianemo.Store].
+func (s *Store) Link(ctx context.Context, partition int, how dianemo.Linking, ties []dianemo.Tie) ([]dianemo.State, error) {
+	t := s.tag(partition)
+	args := []any{string(how)}
+	for _, tie := range ties {
+		args = append(args, tie.Parent, tie.Child)
+	}
+	replies, err := s.eval(ctx, command{s.scripts.link,
+		[]string{t.key("spec"), t.key("meta"), t.key("edges"), t.key("kids"), t.key("outbox")}, args})
+	if err != nil {
+		return nil, err
+	}
+	reply := replies[0]
+	if len(reply) != 1+len(ties) {
+		return nil, fmt.Errorf("redisstore: link answered %d values for %d edges", len(reply), len(ties))
+	}
+	states := make([]dianemo.State, len(ties))
+	for i := range states {
+		if state := text(reply[1+i]); state != "gone" {
+			states[i] = dianemo.State(state)
+		}
+	}
+	return states, verdict(reply)
+}
+
+// Children implements [dianemo.Store].
+func (s *Store) Children(ctx context.Context, parent, after string, limit int) ([]string, error) {
+	t := s.tag(s.Partition(parent))
+	from := "[" + parent + "|"
+	if after != "" {
+		from = "(" + parent + "|" + after
+	}
+	ties, err := s.rdb.ZRangeByLex(ctx, t.key("edges"), &redis.ZRangeBy{Min: from, Max: "(" + parent + "}", Count: int64(limit)}).Result()
+	if err != nil {
+		return nil, s.broken(ctx, err, t.key("edges"))
+	}
+	for i, tie := range ties {
+		ties[i] = tie[len(parent)+1:]
+	}
+	return ties, nil
+}
+
+// Heirs implements [dianemo.Store].
+func (s *Store) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, error) {
+	t := s.tag(partition)
+	replies, err := s.eval(ctx, command{s.scripts.heirs,
+		[]string{t.key("outbox"), t.key("kids"), t.key("edges"), t.key("meta")}, []any{parents, children}})
+	if err != nil {
+		return nil, err
+	}
+	if err := verdict(replies[0]); err != nil {
+		return nil, err
+	}
+	var all []dianemo.Heirs
+	for _, v := range replies[0][1:] {
+		words := list(v)
+		if len(words) < 5 {
+			return nil, fmt.Errorf("redisstore: heirs answered %d words for a job", len(words))
+		}
+		h := dianemo.Heirs{Parent: text(words[0]), Ended: number(words[1]), State: dianemo.State(text(words[2])), After: text(words[3]), All: number(words[4]) == 1}
+		for _, child := range words[5:] {
+			h.Children = append(h.Children, text(child))
+		}
+		all = append(all, h)
+	}
+	return all, nil
+}
+
+// Passed implements [dianemo.Store].
+func (s *Store) Passed(ctx context.Context, partition int, heirs []dianemo.Heirs) (bool, error) {
+	t := s.tag(partition)
+	var args []any
+	for _, h := range heirs {
+		last, all := h.After, 0
+		if n := len(h.Children); n > 0 {
+			last = h.Children[n-1]
+		}
+		if h.All {
+			all = 1
+		}
+		args = append(args, h.Parent, h.Ended, h.After, last, all)
+	}
+	replies, err := s.eval(ctx, command{s.scripts.passed, t.heirsBackwards(), args})
+	if err != nil {
+		return false, err
+	}
+	return number(replies[0][1]) == 1, verdict(replies[0])
+}
+
+// heirsBackwards are outbox and kids.
+func (t tag) heirsBackwards() []string { return []string{t.key("outbox"), t.key("kids")} }
+
+// Release implements [dianemo.Store]. It reads where the children would wait, and
+// lets the script decide.
+func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, releases []dianemo.Release) (dianemo.ReleaseReply, error) {
+	var answer dianemo.ReleaseReply
+	t := s.tag(partition)
+	var ids []string
+	places := map[string]int{}
+	for _, r := range releases {
+		if _, ok := places[r.Child]; !ok {
+			places[r.Child] = len(ids)
+			ids = append(ids, r.Child)
+		}
+	}
+	found, err := s.find(ctx, t, ids)
+	if err != nil {
+		return answer, err
+	}
+	keys := []string{t.call(dianemo.EdgeRelease, call.Caller), t.key("meta"), t.key("needs"), t.key("blocked"), t.key("gates"), t.key("lanes"), t.key("counts")}
+	var lanes, edges []any
+	laneOf := map[dianemo.Lane]int{}
+	for _, r := range releases {
+		where, place := found[places[r.Child]], 0
+		if lane := where.lane; !where.lost {
+			if laneOf[lane] == 0 {
+				laneOf[lane] = len(laneOf) + 1
+				keys = append(keys, t.lane(laneName(lane)), t.done(dianemo.Skipped, lane.Kind), t.done(dianemo.Succeeded, lane.Kind), t.done(dianemo.Cancelled, lane.Kind))
+				lanes = append(lanes, laneName(lane), laneBase(lane))
+			}
+			place = laneOf[lane]
+		}
+		edges = append(edges, r.Child, place, r.Parent, string(r.State))
+	}
+	args := append([]any{call.Number, len(laneOf)}, append(lanes, edges...)...)
+	replies, err := s.eval(ctx, command{s.scripts.release, append(keys, t.heirs()...), args})
+	if err != nil {
+		return answer, err
+	}
+	reply := replies[0]
+	if err := verdict(reply); err != nil {
+		return answer, err
+	}
+	if len(reply) != 3+2*len(releases) {
+		return answer, fmt.Errorf("redisstore: release answered %d values for %d edges", len(reply), len(releases))
+	}
+	answer.News, answer.Heirs = news(reply[1]), number(reply[2]) > 0
+	answer.Jobs = make([]dianemo.Moved, len(releases))
+	for i, r := range releases {
+		word := text(reply[3+2*i])
+		lane, _ := parseBase(text(reply[4+2*i]))
+		answer.Jobs[i] = dianemo.Moved{ID: r.Child, State: dianemo.State(word), Kind: lane.Kind, Priority: lane.Priority}
+		switch word {
+		case "none":
+			answer.Jobs[i].State = ""
+		case "moved":
+			answer.Jobs[i].State = ""
+			answer.Moved = append(answer.Moved, i)
+		}
+	}
+	return answer, nil
+}
+
+// Overdue implements [dianemo.Store].
+func (s *Store) Overdue(ctx context.Context, partition int, call dianemo.Call, chore dianemo.Chore) (dianemo.MissReply, error) {
+	var answer dianemo.MissReply
+	t := s.tag(partition)
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return answer, translate(err)
+	}
+	ids, err := s.rdb.ZRangeByScore(ctx, t.key("blocked"), &redis.ZRangeBy{Min: "-inf", Max: strconv.FormatInt(now.UnixMilli(), 10), Count: int64(min(chore.Limit, dianemo.MaxCallJobs))}).Result()
+	if err != nil {
+		return answer, s.broken(ctx, err, t.key("blocked"))
+	}
+	if len(ids) == 0 {
+		return answer, nil
+	}
+	found, err := s.find(ctx, t, ids)
+	if err != nil {
+		return answer, err
+	}
+	keys := []string{t.call("overdue", call.Caller), t.key("meta"), t.key("info"), t.key("blocked"), t.key("counts")}
+	args := []any{call.Number, chore.Term}
+	kinds := map[string]int{}
+	for i, id := range ids {
+		place := 0
+		if kind := found[i].lane.Kind; !found[i].lost {
+			if kinds[kind] == 0 {
+				kinds[kind] = len(kinds) + 1
+				keys = append(keys, t.done(dianemo.Missed, kind))
+			}
+			place = kinds[kind]
+		}
+		args = append(args, id, place)
+	}
+	replies, err := s.eval(ctx, command{s.scripts.overdue, append(keys, t.heirs()...), args})
+	if err != nil {
+		return answer, err
+	}
+	if err := verdict(replies[0]); err != nil {
+		return answer, err
+	}
+	answer.Jobs = moved(replies[0][1:])
+	answer.More = len(answer.Jobs) > 0
+	return answer, nil
+}
+
+// Gates implements [dianemo.Store].
+func (s *Store) Gates(ctx context.Context, partition, limit int) ([]string, error) {
+	t := s.tag(partition)
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return nil, translate(err)
+	}
+	before := strconv.FormatInt(now.Add(-gateFor).UnixMilli(), 10)
+	ids, err := s.rdb.ZRangeByScore(ctx, t.key("gates"), &redis.ZRangeBy{Min: "-inf", Max: before, Count: int64(limit)}).Result()
+	if err != nil {
+		return nil, s.broken(ctx, err, t.key("gates"))
+	}
+	return ids, nil
+}
+
+// Waits implements [dianemo.Store].
+func (s *Store) Waits(ctx context.Context, child string, parents []string) (map[string]string, error) {
+	t := s.tag(s.Partition(child))
+	fields := make([]string, len(parents))
+	for i, p := range parents {
+		fields[i] = child + "|" + p
+	}
+	waits := map[string]string{}
+	if len(fields) == 0 {
+		return waits, nil
+	}
+	values, err := s.rdb.HMGet(ctx, t.key("needs"), fields...).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, s.broken(ctx, err, t.key("needs"))
+	}
+	for i, v := range values {
+		if how := text(v); how != "" {
+			waits[parents[i]] = "pending"
+			if strings.HasPrefix(how, "!") {
+				waits[parents[i]] = "violated"
+			}
+		}
+	}
+	return waits, nil
+}

@@ -1,0 +1,41 @@
+-- link: children of jobs of this partition, or that they are no longer. Moves no job. Sent twice, it says the same.
+-- KEYS  1 spec, 2 meta, 3 edges, 4 kids, 5 outbox
+-- ARGV  1 'link', 'expect' (the parent need not exist yet) or 'unlink', then for each edge: parent, child
+-- Reply {'ok', for each edge the parent's state, 'gone' if it does not exist: then nothing was done for it, ...}
+local parents, seen = {}, {}
+for i = 2, #ARGV, 2 do
+  if not seen[ARGV[i]] then
+    seen[ARGV[i]] = true
+    parents[#parents + 1] = ARGV[i]
+  end
+end
+local specs, metas = redis.call('HMGET', KEYS[1], unpack(parents)), redis.call('HMGET', KEYS[2], unpack(parents))
+local states = {}
+for j, id in ipairs(parents) do
+  local m, why
+  if metas[j] then m, why = read(metas[j]) end
+  if not specs[j] and not metas[j] then
+    states[id] = 'gone'
+  elseif not metas[j] then
+    states[id] = 'scheduled'
+  else
+    states[id] = m and m.state or why == 'newer' and 'running' or 'failed'
+  end
+end
+typed({KEYS[4]}, {KEYS[3], KEYS[5]})
+local reply = {'ok'}
+for i = 2, #ARGV, 2 do
+  local parent, edge = ARGV[i], ARGV[i] .. '|' .. ARGV[i + 1]
+  reply[#reply + 1] = states[parent]
+  if ARGV[1] == 'unlink' then
+    redis.call('ZREM', KEYS[3], edge)
+    if not redis.call('ZRANGEBYLEX', KEYS[3], '[' .. parent .. '|', '(' .. parent .. '}', 'LIMIT', 0, 1)[1] then
+      redis.call('HDEL', KEYS[4], parent)
+      redis.call('ZREM', KEYS[5], parent)
+    end
+  elseif states[parent] ~= 'gone' or ARGV[1] == 'expect' then
+    redis.call('ZADD', KEYS[3], 0, edge)
+    redis.call('HSETNX', KEYS[4], parent, '')
+  end
+end
+return reply
