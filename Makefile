@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 test:
 	script/setup
-	$(GO) test -race -timeout 10m -p 1 ./... # one package at a time: some tests watch the CPU's load
+	$(GO) test -race -timeout 20m -p 1 ./... # one package at a time: some tests watch the CPU's load
 
 lint:
 	@unformatted=$$(gofmt -l .) || exit 1; \

@@ -16,9 +16,8 @@ const (
 	maxRecorded = 20
 	// maxWalk bounds the instants that one decision looks at; there is another.
 	maxWalk = 10_000
-	// firingJobs and firingBytes bound one decision.
-	firingJobs  = 100
-	firingBytes = MaxCallBytes / 4
+	// firingJobs bounds the jobs of one decision, MaxFireBytes their size.
+	firingJobs = 100
 )
 
 // An occurrence is one time at which a schedule fires: its instant, and when its
@@ -220,7 +219,7 @@ func (d *definition) fill(f *Firing, due []occurrence, runs []bool, now time.Tim
 		case !runs[i] && unrecorded > 0:
 			unrecorded--
 			f.Unrecorded.add(o.at)
-		case len(f.Occurrences) == firingJobs || bytes > 0 && bytes+len(d.Job) > firingBytes:
+		case len(f.Occurrences) == firingJobs || bytes > 0 && bytes+len(d.Job) > MaxFireBytes:
 			f.Next = now
 			return
 		default:

@@ -191,6 +191,9 @@ func TestAWrappedHandlerGetsTheSameJob(t *testing.T) {
 		if !field.IsExported() {
 			continue
 		}
+		if field.Name == "Parents" {
+			continue // a child has these, and no occurrence is one: see TestAChildReadsItsParentsResults
+		}
 		require.False(t, direct.Field(i).IsZero(), field.Name)
 		require.False(t, wrapped.Field(i).IsZero(), field.Name)
 		switch field.Name {

@@ -150,9 +150,9 @@ for lane = 1, (#KEYS - 10) / 2 do
   add('running', class, n - begun)
 end
 
-typed({KEYS[6], KEYS[8], KEYS[#KEYS - 1]}, {KEYS[4], KEYS[5], KEYS[7], KEYS[#KEYS]})
+typed({KEYS[6], KEYS[8]}, {KEYS[4], KEYS[5], KEYS[7]})
 for lane, found in pairs(touched) do
-  if #found.late > 0 then typed({}, {KEYS[8 + lane * 2]}) end
+  if #found.late > 0 then typed({KEYS[#KEYS - 1]}, {KEYS[8 + lane * 2], KEYS[#KEYS]}) end
 end
 -- All checks are done; from here on it writes.
 local wants = ARGV[19]

@@ -24,6 +24,11 @@ local function keep(key, number, answer)
   redis.call('SET', key, number .. ' ' .. answer, 'PX', 3600000)
 end
 
+-- deposed reports whether a leader of a later term than this one has done chores in the partition; 0 is nobody's term.
+local function deposed(info, term)
+  return term ~= '0' and tonumber(term) < (tonumber(redis.call('HGET', info, 'term') or 0) or 0)
+end
+
 -- A job's mutable fields, one string: the version, these fields, and a tail
 -- that later programs may add to and that this one copies. What a settlement
 -- looks at and changes stands first, so that the rest need not be taken apart.

@@ -24,8 +24,7 @@ if answer then
   end
   return reply
 end
-local term = tonumber(redis.call('HGET', KEYS[2], 'term') or 0) or 0
-if ARGV[2] ~= '0' and tonumber(ARGV[2]) < term then return {'deposed'} end
+if deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 
 local names, firings, ids = {}, {}, {}
 local lanes = tonumber(ARGV[3])

@@ -3,8 +3,7 @@
 -- ARGV  1 call number, 2 term, 3 jobs at most, 4 name of the lane, 5 base name, 6 'kind:priority', 7 grace (ms),
 --       8 state that the jobs end in
 -- Reply {'ok', 1 if there may be more, id, state, base name, ...}, {'deposed'}, {'superseded'}
-local term = tonumber(redis.call('HGET', KEYS[3], 'term') or 0) or 0
-if tonumber(ARGV[2]) < term then return {'deposed'} end
+if deposed(KEYS[3], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 

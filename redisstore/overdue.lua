@@ -2,8 +2,7 @@
 -- KEYS  1 call, 2 meta, 3 info, 4 blocked, 5 counts, then for each kind the set of missed jobs; then kids, outbox
 -- ARGV  1 call number, 2 term, then for each job: id, its kind (its place), 0: it has no record that can be read
 -- Reply {'ok', id, state, base name of its lane, ...}, {'deposed'}, {'superseded'}
-local term = tonumber(redis.call('HGET', KEYS[3], 'term') or 0) or 0
-if tonumber(ARGV[2]) < term then return {'deposed'} end
+if deposed(KEYS[3], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 local reply = {'ok'}

@@ -7,8 +7,7 @@
 --       6 number of lanes, for each: base name, name of the lane, 'kind:priority',
 --       then for each run: id, epoch, lane (its place)
 -- Reply {'ok', news (as of enqueue), id, state, base name, ...}, {'deposed'}, {'superseded'}
-local term = tonumber(redis.call('HGET', KEYS[5], 'term') or 0) or 0
-if tonumber(ARGV[2]) < term then return {'deposed'} end
+if deposed(KEYS[5], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then

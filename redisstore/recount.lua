@@ -4,8 +4,7 @@
 --       then the counters of running jobs that there were ('kind:priority'), '', and the peers, in the order of KEYS
 -- Reply {'ok', counted before, jobs there are}: the same number twice if all is well; {'moved'} if a peer was not named;
 --       {'deposed'}, {'superseded'}
-local term = tonumber(redis.call('HGET', KEYS[2], 'term') or 0) or 0
-if ARGV[2] ~= '0' and tonumber(ARGV[2]) < term then return {'deposed'} end
+if deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then

@@ -151,8 +151,8 @@ for target in pairs(moves) do zsets[#zsets + 1] = KEYS[8 + target] end
 if next(heads) then zsets[#zsets + 1] = KEYS[4] end
 if #errors > 0 then hashes[#hashes + 1] = KEYS[6] end
 if #results > 0 then hashes[#hashes + 1] = KEYS[7] end
-hashes[#hashes + 1] = KEYS[#KEYS - 1]
-zsets[#zsets + 1] = KEYS[#KEYS]
+local family = redis.call('HLEN', KEYS[#KEYS - 1]) > 0
+if family then zsets[#zsets + 1] = KEYS[#KEYS] end
 if next(gone) then
   for _, key in ipairs({KEYS[6], KEYS[7], KEYS[#KEYS - 3], KEYS[#KEYS - 2]}) do hashes[#hashes + 1] = key end
 end
@@ -176,7 +176,7 @@ if settled > 0 then
     end
   end
   tally(KEYS[5])
-  heirs = bequeath(finished)
+  if family then heirs = bequeath(finished) end
 end
 news = table.concat(news, ' ')
 keep(KEYS[1], ARGV[1], news .. '|' .. table.concat(stale, ' ') .. '|' .. table.concat(ended, ' ') .. '|' .. heirs)

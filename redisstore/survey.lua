@@ -8,11 +8,10 @@
 --       gate was not opened for long}}
 local reply = {'ok', int(now_us)}
 for k = 1, #KEYS, 7 do
-  local deposed, silent = 0, {}
+  local left, silent = 0, {}
   if ARGV[2] ~= '' then
-    local term = tonumber(redis.call('HGET', KEYS[k + 1], 'term') or 0)
-    if tonumber(ARGV[2]) < term then
-      deposed = 1
+    if deposed(KEYS[k + 1], ARGV[2]) then
+      left = 1
     else
       local since = touch(KEYS[k + 1], ARGV[3])
       redis.call('HSET', KEYS[k + 1], 'term', ARGV[2], 'every', ARGV[3])
@@ -22,7 +21,7 @@ for k = 1, #KEYS, 7 do
     end
   end
   local fires = redis.call('ZRANGE', KEYS[k + 3], 0, 0, 'WITHSCORES')
-  reply[#reply + 1] = {deposed, silent, redis.call('ZRANGE', KEYS[k + 2], 0, ARGV[1] - 1, 'WITHSCORES'),
+  reply[#reply + 1] = {left, silent, redis.call('ZRANGE', KEYS[k + 2], 0, ARGV[1] - 1, 'WITHSCORES'),
     fires[2] and int(fires[2] + 0) or '', redis.call('ZCARD', KEYS[k + 4]) > 0 and 1 or 0,
     redis.call('ZCOUNT', KEYS[k + 5], '-inf', '(' .. int(now)) + redis.call('ZCOUNT', KEYS[k + 6], '-inf', int(now - ARGV[5])) > 0 and 1 or 0}
 end

@@ -4,8 +4,7 @@
 -- ARGV  1 call number, 2 term (0: an operator's), then for each entry: field, id of its job, its value if that can't be
 --       read, else ''
 -- Reply {'ok', field, 'orphan' or 'unreadable', ...}, {'deposed'}, {'superseded'}
-local term = tonumber(redis.call('HGET', KEYS[2], 'term') or 0) or 0
-if ARGV[2] ~= '0' and tonumber(ARGV[2]) < term then return {'deposed'} end
+if deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 local reply = {'ok'}

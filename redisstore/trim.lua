@@ -3,8 +3,7 @@
 -- ARGV  1 call number, 2 term, 3 jobs at most, then for each set: state, how long they are kept (ms, -1 no limit),
 --       how many (-1 no limit)
 -- Reply {'ok', number of jobs, 1 if there may be more, {jobs that stay only for their children, ...}}, {'deposed'}, {'superseded'}
-local term = tonumber(redis.call('HGET', KEYS[2], 'term') or 0) or 0
-if tonumber(ARGV[2]) < term then return {'deposed'} end
+if deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
