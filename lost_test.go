@@ -60,14 +60,21 @@ func TestARunThatItsPeerDoesNotKnowIsGivenBack(t *testing.T) {
 	}, 20*time.Second, time.Millisecond)
 
 	outcomes := map[string]dianemo.Outcome{}
+	var rerun []string // when one was found before the other
 	for len(outcomes) < 2 {
-		if s := peer.next(); outcomes[s.ID] == "" {
-			outcomes[s.ID] = s.Outcome
-			require.Equal(t, "lost", s.Reason)
+		s := peer.next()
+		if outcomes[s.ID] != "" {
+			rerun = append(rerun, s.ID)
+			continue
 		}
+		outcomes[s.ID] = s.Outcome
+		require.Equal(t, "lost", s.Reason)
 	}
 	require.Equal(t, map[string]dianemo.Outcome{lost: dianemo.GiveBack, ended: dianemo.FailRun}, outcomes)
-	require.Equal(t, lost, peer.next().ID, "and is run")
+	if rerun == nil {
+		rerun = []string{peer.next().ID}
+	}
+	require.Equal(t, []string{lost}, rerun, "and is run")
 	require.Equal(t, dianemo.Failed, get(t, peer, ended).State)
 	close(free)
 	require.Equal(t, held, peer.next().ID)

@@ -24,9 +24,9 @@ local function keep(key, number, answer)
   redis.call('SET', key, number .. ' ' .. answer, 'PX', 3600000)
 end
 
--- deposed reports whether a leader of a later term than this one has done chores in the partition; 0 is nobody's term.
+-- deposed reports whether a leader of a later term than this one has done chores in the partition.
 local function deposed(info, term)
-  return term ~= '0' and tonumber(term) < (tonumber(redis.call('HGET', info, 'term') or 0) or 0)
+  return tonumber(term) < (tonumber(redis.call('HGET', info, 'term') or 0) or 0)
 end
 
 -- A job's mutable fields, one string: the version, these fields, and a tail

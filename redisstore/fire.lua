@@ -24,7 +24,7 @@ if answer then
   end
   return reply
 end
-if deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
+if ARGV[2] ~= '0' and deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 
 local names, firings, ids = {}, {}, {}
 local lanes = tonumber(ARGV[3])

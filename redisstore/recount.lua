@@ -4,7 +4,7 @@
 --       then the counters of running jobs that there were ('kind:priority'), '', and the peers, in the order of KEYS
 -- Reply {'ok', counted before, jobs there are}: the same number twice if all is well; {'moved'} if a peer was not named;
 --       {'deposed'}, {'superseded'}
-if deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
+if ARGV[2] ~= '0' and deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then

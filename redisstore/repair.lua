@@ -8,7 +8,7 @@
 --       then for each job: id, place where it would wait by its spec (0 unknown), place of failed jobs of its kind,
 --       base name of its lane, due (ms) by its spec, SHA1 of its spec if that can't be read, else ''
 -- Reply {'ok', id or '', place or 0, what was wrong, what was done, ...}, {'deposed'}, {'superseded'}
-if deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
+if ARGV[2] ~= '0' and deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 local reply = {'ok'}

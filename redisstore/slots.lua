@@ -3,7 +3,7 @@
 -- KEYS  1 call, 2 info, 3 spec, 4 meta, 5 unique
 -- ARGV  1 call number, 2 term (0: an operator's), then for each entry: 'job', its id, ''; or 'slot', its name, what it said
 -- Reply {'ok', id of the job, 'restored' or 'orphan', ...}, {'deposed'}, {'superseded'}
-if deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
+if ARGV[2] ~= '0' and deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 local reply = {'ok'}

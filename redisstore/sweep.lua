@@ -4,7 +4,7 @@
 -- ARGV  1 call number, 2 term (0: an operator's), then for each entry: field, id of its job, its value if that can't be
 --       read, else ''
 -- Reply {'ok', field, 'orphan' or 'unreadable', ...}, {'deposed'}, {'superseded'}
-if deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
+if ARGV[2] ~= '0' and deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 local reply = {'ok'}
