@@ -96,9 +96,6 @@ type Store interface {
 	// Gates lists jobs whose gate has been closed for so long that whoever was to open
 	// it has died.
 	Gates(ctx context.Context, partition, limit int) ([]string, error)
-	// Waits reads which of these parents a job still waits for, pending, or has waited
-	// for in vain, violated.
-	Waits(ctx context.Context, child string, parents []string) (map[string]string, error)
 
 	// Lead takes, renews or gives up the lease for the fleet's chores.
 	Lead(ctx context.Context, bid Bid) (Lease, error)

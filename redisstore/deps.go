@@ -2,10 +2,8 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -135,15 +133,12 @@ func (s *Store) Passed(ctx context.Context, partition int, heirs []dianemo.Heirs
 		}
 		args = append(args, h.Parent, h.Ended, h.After, last, all)
 	}
-	replies, err := s.eval(ctx, command{s.scripts.passed, t.heirsBackwards(), args})
+	replies, err := s.eval(ctx, command{s.scripts.passed, t.heirs(), args})
 	if err != nil {
 		return false, err
 	}
 	return number(replies[0][1]) == 1, verdict(replies[0])
 }
-
-// heirsBackwards are outbox and kids.
-func (t tag) heirsBackwards() []string { return []string{t.key("outbox"), t.key("kids")} }
 
 // Release implements [dianemo.Store]. It reads where the children would wait, and
 // lets the script decide.
@@ -264,30 +259,4 @@ func (s *Store) Gates(ctx context.Context, partition, limit int) ([]string, erro
 		return nil, s.broken(ctx, err, t.key("gates"))
 	}
 	return ids, nil
-}
-
-// Waits implements [dianemo.Store].
-func (s *Store) Waits(ctx context.Context, child string, parents []string) (map[string]string, error) {
-	t := s.tag(s.Partition(child))
-	fields := make([]string, len(parents))
-	for i, p := range parents {
-		fields[i] = child + "|" + p
-	}
-	waits := map[string]string{}
-	if len(fields) == 0 {
-		return waits, nil
-	}
-	values, err := s.rdb.HMGet(ctx, t.key("needs"), fields...).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, s.broken(ctx, err, t.key("needs"))
-	}
-	for i, v := range values {
-		if how := text(v); how != "" {
-			waits[parents[i]] = "pending"
-			if strings.HasPrefix(how, "!") {
-				waits[parents[i]] = "violated"
-			}
-		}
-	}
-	return waits, nil
 }

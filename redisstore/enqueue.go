@@ -167,16 +167,7 @@ func overrides(r *dianemo.Record, replace func(*dianemo.Record) string) string {
 	if r.Weight == 0 && r.Reruns == 0 && len(r.Spec) <= largeSpec && r.Unique.Key == "" && !r.Blocked {
 		return ""
 	}
-	weight, reruns, size, unique := "", "", "", ""
-	if r.Weight != 0 {
-		weight = strconv.Itoa(r.Weight)
-	}
-	if r.Reruns != 0 {
-		reruns = strconv.Itoa(max(r.Reruns, 0))
-	}
-	if len(r.Spec) > largeSpec {
-		size = strconv.Itoa(len(r.Spec))
-	}
+	unique := ""
 	if r.Unique.Key != "" {
 		unique = uniqueField(r.Lane.Kind, r.Unique)
 	}
@@ -187,7 +178,22 @@ func overrides(r *dianemo.Record, replace func(*dianemo.Record) string) string {
 			blocked = strconv.FormatInt(unixMilliUp(r.RunAt), 10)
 		}
 	}
-	return weight + "|" + reruns + "|" + size + "|" + unique + "|" + replace(r) + "|" + blocked
+	return ownSettings(r) + "|" + unique + "|" + replace(r) + "|" + blocked
+}
+
+// ownSettings is what a claim must know of a job before it reads its spec.
+func ownSettings(r *dianemo.Record) string {
+	weight, reruns, size := "", "", ""
+	if r.Weight != 0 {
+		weight = strconv.Itoa(r.Weight)
+	}
+	if r.Reruns != 0 {
+		reruns = strconv.Itoa(max(r.Reruns, 0))
+	}
+	if len(r.Spec) > largeSpec {
+		size = strconv.Itoa(len(r.Spec))
+	}
+	return weight + "|" + reruns + "|" + size
 }
 
 // millisUp rounds up: nothing is to start early.

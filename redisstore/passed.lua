@@ -1,14 +1,14 @@
 -- passed: how far the children of ended jobs have been released. Moves no job. Sent twice, the second finds it done.
--- KEYS  1 outbox, 2 kids
+-- KEYS  1 kids, 2 outbox
 -- ARGV  for each parent: id, when it ended (ms), the last child that was released before, the last one now, 1 if that was all
 -- Reply {'ok', 1 if there is more in the outbox}
 for i = 1, #ARGV, 5 do
   local parent = ARGV[i]
-  local score, cursor = redis.call('ZSCORE', KEYS[1], parent), redis.call('HGET', KEYS[2], parent)
+  local score, cursor = redis.call('ZSCORE', KEYS[2], parent), redis.call('HGET', KEYS[1], parent)
   -- If it has been requeued and has ended again, it begins anew.
   if score and score + 0 == ARGV[i + 1] + 0 and (cursor or '') == ARGV[i + 2] then
-    if cursor then redis.call('HSET', KEYS[2], parent, ARGV[i + 4] == '1' and '' or ARGV[i + 3]) end
-    if ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[1], parent) end
+    if cursor then redis.call('HSET', KEYS[1], parent, ARGV[i + 4] == '1' and '' or ARGV[i + 3]) end
+    if ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[2], parent) end
   end
 end
-return {'ok', redis.call('ZCARD', KEYS[1]) > 0 and 1 or 0}
+return {'ok', redis.call('ZCARD', KEYS[2]) > 0 and 1 or 0}

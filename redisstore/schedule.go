@@ -82,21 +82,6 @@ func (s *Store) Fire(ctx context.Context, partition int, call dianemo.Call, fire
 	return answer, nil
 }
 
-// ownSettings is what a claim must know of a job before it reads its spec.
-func ownSettings(r *dianemo.Record) string {
-	weight, reruns, size := "", "", ""
-	if r.Weight != 0 {
-		weight = strconv.Itoa(r.Weight)
-	}
-	if r.Reruns != 0 {
-		reruns = strconv.Itoa(max(r.Reruns, 0))
-	}
-	if len(r.Spec) > largeSpec {
-		size = strconv.Itoa(len(r.Spec))
-	}
-	return weight + "|" + reruns + "|" + size
-}
-
 // millis is an instant as the scripts get it; zero is ”.
 func millis(t time.Time) string {
 	if t.IsZero() {
