@@ -235,7 +235,7 @@ func (f *family) need(ctx context.Context, telling Telling, only func(i int) boo
 		for rest, first := r.Parents, true; first || len(rest) > 0; first = false {
 			some := rest[:min(len(rest), depsCall)]
 			rest = rest[len(some):]
-			waits[p] = append(waits[p], Wait{r.ID, some, Closed})
+			waits[p] = append(waits[p], Wait{r.ID, some, true})
 		}
 	}
 	for partition, all := range waits {

@@ -322,3 +322,27 @@ func TestAChildReadsItsParentsResults(t *testing.T) {
 		require.Equal(t, 7, receive(t, sums))
 	})
 }
+
+// Whoever enqueued it died before it opened the gate.
+func TestAJobWhoseEnqueueWasNeverFinishedIsCancelled(t *testing.T) {
+	store := embeddedStore(t, 1)
+	store.SetTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
+	ctx := t.Context()
+	require.NoError(t, store.Open(ctx))
+	_, err := store.Need(ctx, 0, dianemo.TellIt, []dianemo.Wait{{ID: "orphan", Gated: true}})
+	require.NoError(t, err)
+	spec := &dianemo.Spec{Kind: "kind", Priority: 2, Grace: time.Hour, Args: []byte("{}")}
+	_, err = store.Enqueue(ctx, 0, dianemo.Call{Caller: "dead", Number: 1}, []dianemo.Record{{ID: "orphan", Lane: spec.Lane(), Blocked: true, Spec: dianemo.EncodeSpec(spec)}})
+	require.NoError(t, err)
+	released := make(chan dianemo.ReleaseInfo, 10)
+	config := quick
+	config.Hooks = &dianemo.Hooks{Release: func(i dianemo.ReleaseInfo) { released <- i }}
+	start(t, store, config, func(p *dianemo.Peer) { handle(t, p, "kind", dianemo.Policy{}, returns(nil)) })
+	store.Advance(9 * time.Minute)
+	c := client(t, store)
+	require.Equal(t, dianemo.Blocked, get(t, c, "orphan").State)
+	store.Advance(2 * time.Minute)
+	require.Equal(t, dianemo.Cancelled, receive(t, released).State)
+	require.Equal(t, "gate", get(t, c, "orphan").Reason)
+	require.Empty(t, leftovers(t, store))
+}

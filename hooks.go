@@ -40,7 +40,7 @@ type EnqueueInfo struct {
 type ReleaseInfo struct {
 	ID, Kind string
 	Priority int
-	State    State  // that it is in now: Scheduled, Skipped, Blocked still, Cancelled, Succeeded
+	State    State  // that it is in now: Scheduled, Skipped, Blocked still, Cancelled
 	Parent   string // "" if it was its gate
 }
 

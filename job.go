@@ -70,8 +70,8 @@ var Edges = map[State]map[Edge][]State{
 
 	// An enqueue may replace the job that holds its unique slot, if that has not
 	// been started.
-	// Succeeded and Cancelled are for a job whose gate was closed.
-	Blocked: {EdgeRelease: {Scheduled, Skipped, Succeeded, Cancelled}, EdgeCancel: {Cancelled}, EdgeMiss: {Missed}, EdgeEnqueue: {Cancelled}},
+	// Cancelled is for a job whose gate was never opened.
+	Blocked: {EdgeRelease: {Scheduled, Skipped, Cancelled}, EdgeCancel: {Cancelled}, EdgeMiss: {Missed}, EdgeEnqueue: {Cancelled}},
 	Scheduled: {EdgeClaim: {Running, Missed, Failed}, EdgeCancel: {Cancelled}, EdgeReschedule: {Scheduled}, EdgeEnqueue: {Cancelled},
 		// A job that has been run and is not picked up within its grace ends failed:
 		// missed means never started.

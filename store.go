@@ -490,7 +490,9 @@ type Survey struct {
 type Wait struct {
 	ID      string
 	Parents []Parent
-	Gate    Gate
+	// Gated: it also waits for its gate, until that is opened, since not all is there
+	// yet that belongs to it.
+	Gated bool
 }
 
 // Telling is what Need does.
@@ -500,14 +502,6 @@ const (
 	TellIt   Telling = "tell"
 	ForgetIt Telling = "forget" // the job was not enqueued
 	DropIt   Telling = "drop"   // the job waits for these parents no longer
-)
-
-// A Gate keeps a job blocked until all is there that belongs to it.
-type Gate int8
-
-const (
-	Closed        Gate = iota + 1 // until it is opened
-	ClosedAndDone                 // the same, and then the job has succeeded: it does nothing
 )
 
 // Linking is what Link does.

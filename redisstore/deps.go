@@ -28,11 +28,8 @@ func (s *Store) Need(ctx context.Context, partition int, telling dianemo.Telling
 			args = append(args, p.ID, hows[p.On])
 		}
 		gate := ""
-		switch w.Gate {
-		case dianemo.Closed:
+		if w.Gated {
 			gate = "g"
-		case dianemo.ClosedAndDone:
-			gate = "w"
 		}
 		args = append(args, gate)
 	}
@@ -165,7 +162,7 @@ func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, r
 		if lane := where.lane; !where.lost {
 			if laneOf[lane] == 0 {
 				laneOf[lane] = len(laneOf) + 1
-				keys = append(keys, t.lane(laneName(lane)), t.done(dianemo.Skipped, lane.Kind), t.done(dianemo.Succeeded, lane.Kind), t.done(dianemo.Cancelled, lane.Kind))
+				keys = append(keys, t.lane(laneName(lane)), t.done(dianemo.Skipped, lane.Kind), t.done(dianemo.Cancelled, lane.Kind))
 				lanes = append(lanes, laneName(lane), laneBase(lane))
 			}
 			place = laneOf[lane]

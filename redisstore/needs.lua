@@ -2,7 +2,7 @@
 -- says the same.
 -- KEYS  1 needs, 2 gates, 3 spec
 -- ARGV  1 'tell', 'forget', or 'drop' (these parents are no longer looked at, whether or not the job exists), then for each job: id, number of parents, for each: its id, what it must do: 's' succeed, 'f' not succeed, 'a' end; then
---       'g' if the job waits for its gate too, 'w' if it ends succeeded when that opens, '' for neither
+--       'g' if the job waits for its gate too, else ''
 -- Reply {'ok', for each job 1 if it exists already: then nothing was done for it, ...}
 local jobs, ids = {}, {}
 local i = 2

@@ -1,18 +1,17 @@
 -- release: blocked -> scheduled when all that a job waits for has happened, skipped when something of it has not; skipped
--- for that reason -> blocked or scheduled when it has after all; of a job whose gate is opened and that is to do nothing
--- -> succeeded; whose gate is never opened -> cancelled.
+-- for that reason -> blocked or scheduled when it has after all; a job whose gate is never opened -> cancelled.
 -- What a job waits for stands in needs: child|parent -> how, as in needs.lua, with a ! before it once the parent has ended
 -- otherwise; child| the same for its gate; child|| -> how many of these there are, and how many of them have a !. What
 -- has happened is removed, so that it counts once, however often it is told. It counts also where the job itself is
 -- still on its way; then the gate is closed.
--- KEYS  1 call, 2 meta, 3 needs, 4 blocked, 5 gates, 6 lanes, 7 counts, then for each lane: the lane, the sets of skipped,
---       succeeded and cancelled jobs; then kids, outbox
+-- KEYS  1 call, 2 meta, 3 needs, 4 blocked, 5 gates, 6 lanes, 7 counts, then for each lane: the lane, the sets of skipped
+--       and of cancelled jobs; then kids, outbox
 -- ARGV  1 call number, 2 number of lanes, for each: name, base name,
 --       then for each edge: child, lane (its place) in which it would wait, 0: no such job was found; parent ('' for the
 --       gate), its state ('open' or 'void' for the gate)
 -- Reply {'ok', news (as of enqueue), number of jobs that ended and have children, for each edge: word, base name, ...},
 --       {'superseded'}
---       word: scheduled, skipped, blocked, succeeded, cancelled: what became of the job; none: nothing; moved: it is in
+--       word: scheduled, skipped, blocked, cancelled: what became of the job; none: nothing; moved: it is in
 --       another lane, nothing was done
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
@@ -47,7 +46,7 @@ end
 
 -- fits tells whether a parent that is in this state is what the child waits for; nil: it has not ended.
 local function fits(how, state)
-  if how == 'g' or how == 'w' then return state == 'open' or state == 'void' end
+  if how == 'g' then return state == 'open' or state == 'void' end
   if how == 'a' then return true end
   return (state == 'succeeded') == (how == 's')
 end
@@ -70,7 +69,7 @@ for i = begin, #ARGV, 4 do
       if before then c.violated = c.violated - 1 end
       if parent == '' then
         c.open = true
-        c.void, c.ends = state == 'void', plain == 'w'
+        c.void = state == 'void'
       end
     elseif not before then
       mark[#mark + 1] = field
@@ -91,7 +90,7 @@ local function to(set, score, id)
   table.insert(puts[set], score)
   table.insert(puts[set], id)
 end
-local function set_of(lane, state) return 7 + (lane - 1) * 4 + ({skipped = 2, succeeded = 3, cancelled = 4})[state] end
+local function set_of(lane, state) return 7 + (lane - 1) * 3 + ({skipped = 2, cancelled = 3})[state] end
 for _, id in ipairs(children) do
   local c = seen[id]
   local m = c.m
@@ -111,7 +110,7 @@ for _, id in ipairs(children) do
       elseif c.violated > 0 then
         becomes = 'skipped'
       elseif c.pending == 0 then
-        becomes = c.ends and 'succeeded' or 'scheduled'
+        becomes = 'scheduled'
       end
       c.word = becomes
       if becomes ~= was then
@@ -129,7 +128,7 @@ for _, id in ipairs(children) do
         if becomes == 'scheduled' then
           if m.due + 0 <= 0 then m.due = int(now) end
           local due = tonumber(m.due)
-          to(8 + (c.lane - 1) * 4, m.due, id)
+          to(8 + (c.lane - 1) * 3, m.due, id)
           if not heads[c.lane] or due < heads[c.lane] then heads[c.lane] = due end
         elseif becomes == 'blocked' then
           block[#block + 1] = start_by(m)
