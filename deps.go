@@ -34,6 +34,7 @@ const (
 	OnSuccess Condition = "success" // the default
 	OnFailure Condition = "failure" // it failed, was missed, cancelled, skipped or became unreachable
 	OnEnd     Condition = "end"     // however
+	OnChosen  Condition = "chosen"  // it succeeded, or a decision left it out
 )
 
 // After are parents that must succeed. If one ends otherwise, the child is skipped,
@@ -181,41 +182,20 @@ func findCycle(records []Record) []string {
 	for i := range records {
 		place[records[i].ID] = i
 	}
-	const under, done = 1, 2
-	marks := make([]uint8, len(records))
-	type step struct{ job, parent int }
-	for start := range records {
-		if marks[start] != 0 {
-			continue
-		}
-		stack := []step{{start, 0}}
-		marks[start] = under
-		for len(stack) > 0 {
-			top := &stack[len(stack)-1]
-			parents := records[top.job].Parents
-			if top.parent == len(parents) {
-				marks[top.job] = done
-				stack = stack[:len(stack)-1]
-				continue
+	parents := make([][]int, len(records))
+	for i := range records {
+		for _, p := range records[i].Parents {
+			if at, here := place[p.ID]; here {
+				parents[i] = append(parents[i], at)
 			}
-			next, here := place[parents[top.parent].ID]
-			top.parent++
-			if !here || marks[next] == done {
-				continue
-			}
-			if marks[next] == under {
-				i := slices.IndexFunc(stack, func(s step) bool { return s.job == next })
-				var cycle []string
-				for _, s := range slices.Backward(stack[i:]) {
-					cycle = append(cycle, records[s.job].ID)
-				}
-				return cycle
-			}
-			marks[next] = under
-			stack = append(stack, step{next, 0})
 		}
 	}
-	return nil
+	_, cycle := order(parents)
+	var ids []string
+	for _, i := range cycle {
+		ids = append(ids, records[i].ID)
+	}
+	return ids
 }
 
 // depsCall bounds the edges of one call.
