@@ -54,8 +54,8 @@ var (
 	// ends the attempt as a success without the handler; from anywhere else it is an
 	// error as any other.
 	ErrDone = errors.New("dianemo: the work is done already")
-	// ErrSnooze: what [Snooze] returns is this, for [Kind.After] and
-	// Config.Wrap to tell it by. Returned by itself it is an error as any other.
+	// ErrSnooze: what [Snooze] returns is this, for [Kind.After] and Config.Wrap to
+	// tell it by. Returned by itself it is an error as any other.
 	ErrSnooze = errors.New("dianemo: snooze")
 )
 
