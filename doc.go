@@ -24,7 +24,8 @@
 //	err = peer.Run(ctx)
 //
 // Each start is a run, with an epoch that only grows. What the handler returns
-// settles it: nil, an error, or [RetryIn], [Snooze], [Fail]. What was settled is
+// settles it: nil, an error, or [RetryIn], [Snooze], [Fail]. [Kind.Before] and
+// [Kind.After] may say otherwise. What was settled is
 // kept and can be read: one job with [Client.Get], many with [Client.List], its end
 // with [Client.Wait].
 //

@@ -48,6 +48,17 @@ var (
 	ErrNewer = errors.New("dianemo: the record is of a newer version")
 )
 
+// What the functions around a handler say and hear.
+var (
+	// ErrDone: the work is done already. Returned by a function of [Kind.Before], it
+	// ends the attempt as a success without the handler; from anywhere else it is an
+	// error as any other.
+	ErrDone = errors.New("dianemo: the work is done already")
+	// ErrSnooze: what [Snooze] returns is this, for [Kind.After] and Config.Wrap to
+	// tell it by. Returned by itself it is an error as any other.
+	ErrSnooze = errors.New("dianemo: snooze")
+)
+
 // Causes with which a handler's context ends; read them with context.Cause.
 var (
 	// ErrTimeout: the run took longer than its Timeout.

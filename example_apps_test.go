@@ -3,6 +3,7 @@ package dianemo_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -186,4 +187,51 @@ func ExampleKind_Aliases() {
 	// Output:
 	// mail to ann
 	// mail.send to ann
+}
+
+// A page that was fetched already is not fetched again, and one that is gone is no
+// failure.
+func ExampleKind_After() {
+	errGone := errors.New("gone")
+	fetched := map[string]bool{"/old": true}
+	fetch := dianemo.NewKind[string]("page.fetch", dianemo.Policy{Retries: dianemo.None}).
+		Before(func(_ context.Context, job *dianemo.Job[string]) error {
+			if fetched[job.Args] {
+				return dianemo.ErrDone
+			}
+			return nil
+		}).
+		After(func(_ context.Context, job *dianemo.Job[string], err error) error {
+			if errors.Is(err, errGone) {
+				return nil
+			}
+			return err
+		})
+	peer, stop := embeddedPeer(dianemo.Config{}, func(p *dianemo.Peer) error {
+		return fetch.Handle(p, func(_ context.Context, job *dianemo.Job[string]) error {
+			fmt.Println("fetching", job.Args)
+			if job.Args == "/gone" {
+				return errGone
+			}
+			return errors.New("no answer")
+		})
+	})
+	defer stop()
+	for _, page := range []string{"/old", "/gone", "/slow"} {
+		id, err := fetch.Enqueue(context.Background(), peer, page)
+		if err != nil {
+			log.Fatal(err)
+		}
+		job, err := peer.Wait(context.Background(), id)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(page, job.State)
+	}
+	// Output:
+	// /old succeeded
+	// fetching /gone
+	// /gone succeeded
+	// fetching /slow
+	// /slow failed
 }

@@ -285,7 +285,7 @@ func RetryIn(d time.Duration, err error) error {
 // Snooze is returned by a handler that wants to be started again after d, for
 // example because what it waits for is not there yet. It costs no attempt. A
 // negative d counts as zero.
-func Snooze(d time.Duration) error { return &outcome{verdictSnooze, max(d, 0), nil} }
+func Snooze(d time.Duration) error { return &outcome{verdictSnooze, max(d, 0), ErrSnooze} }
 
 // Fail is returned by a handler to fail for good: no retry whatever the policy
 // says.

@@ -198,6 +198,8 @@ type Kind[Args any] struct {
 	name    string
 	policy  Policy
 	aliases []string
+	before  []step[Args]
+	after   []judge[Args]
 }
 
 // NewKind names a kind: 1 to 128 letters, digits and . _ - / @ +. A bad name or
@@ -227,7 +229,7 @@ func (k Kind[Args]) Aliases(names ...string) Kind[Args] {
 // fn must return soon after its context has ended; until it does, its tokens
 // stay charged. What it returns decides: nil is success, [RetryIn], [Snooze] and
 // [Fail] say so themselves, any other error is a failed attempt, and so are a
-// panic and runtime.Goexit.
+// panic and runtime.Goexit. [Kind.Before] and [Kind.After] put functions around it.
 func (k Kind[Args]) Handle(peer *Peer, fn func(ctx context.Context, job *Job[Args]) error) error {
 	if peer == nil {
 		return &FieldError{"Handle(peer)", nil, "a Peer"}
@@ -235,11 +237,15 @@ func (k Kind[Args]) Handle(peer *Peer, fn func(ctx context.Context, job *Job[Arg
 	if fn == nil {
 		return &FieldError{"Handle(fn)", nil, "a function"}
 	}
+	whole, err := k.around(fn)
+	if err != nil {
+		return err
+	}
 	decoded := func(ctx context.Context, job *Job[Args], args []byte) error {
 		if err := json.Unmarshal(args, &job.Args); err != nil {
 			return Fail(fmt.Errorf("decode args of kind %s: %w", job.Kind, err))
 		}
-		return fn(ctx, job)
+		return whole(ctx, job)
 	}
 	return peer.handle(append([]string{k.name}, k.aliases...), k.policy,
 		func(ctx context.Context, r *run) error { return decoded(ctx, newJob[Args](r), r.spec.Args) },

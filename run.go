@@ -91,21 +91,17 @@ func (r *run) execute(done func(Settlement)) {
 	// Deferred, because after runtime.Goexit nothing else is run.
 	defer func() {
 		if !returned {
-			err := fmt.Errorf("the handler called runtime.Goexit\n%s", stack())
-			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v\n%s", p, stack())
-			}
-			s = r.settlement(err, context.Cause(ctx), "panic")
+			s = r.settlement(&PanicError{recover(), stack()}, context.Cause(ctx))
 		}
 		done(s)
 	}()
 	err := r.fn(ctx, r)
-	s = r.settlement(err, context.Cause(ctx), "") // which calls methods of the handler's error
+	s = r.settlement(err, context.Cause(ctx)) // which calls methods of the handler's error
 	returned = true
 }
 
 // settlement decides what becomes of the job: the table of DESIGN §3.
-func (r *run) settlement(err, cause error, reason string) Settlement {
+func (r *run) settlement(err, cause error) Settlement {
 	s := Settlement{ID: r.id, Lane: r.lane, Epoch: r.epoch, Outcome: Succeed}
 	if err == nil {
 		r.mu.Lock()
@@ -117,6 +113,11 @@ func (r *run) settlement(err, cause error, reason string) Settlement {
 	retries := max(inherit(r.spec.Retries, r.policy.Retries, level.Retries), 0)
 	reruns := max(inherit(r.spec.Reruns, r.policy.Reruns, level.Reruns), 0)
 	var said *outcome
+	var panicked *PanicError
+	reason := "error"
+	if errors.As(err, &panicked) {
+		reason = "panic"
+	}
 	switch {
 	case errors.Is(cause, ErrCancelled) && !(errors.As(err, &said) && said.verdict == verdictFail):
 		s.Outcome, s.Reason = CancelRun, "cancel"
@@ -127,10 +128,10 @@ func (r *run) settlement(err, cause error, reason string) Settlement {
 		s.Outcome, s.In, s.Reason = Postpone, said.in, "snooze"
 		return s
 	case errors.As(err, &said) && said.verdict == verdictRetry:
-		s.Outcome, s.In, s.Reason = Retry, said.in, "error"
+		s.Outcome, s.In, s.Reason = Retry, said.in, reason
 	case errors.As(err, &said):
-		s.Outcome, s.Reason, s.Own = FailRun, "error", true
-	case (errors.Is(cause, ErrShutdown) || errors.Is(cause, ErrLost)) && reason == "":
+		s.Outcome, s.Reason, s.Own = FailRun, reason, true
+	case (errors.Is(cause, ErrShutdown) || errors.Is(cause, ErrLost)) && panicked == nil:
 		// Whatever it says, it was stopped by us. Without the promise of another
 		// start it ends here; else it costs no attempt.
 		s.Outcome, s.Reason = GiveBack, "shutdown"
@@ -142,8 +143,8 @@ func (r *run) settlement(err, cause error, reason string) Settlement {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
 	default:
-		s.Outcome, s.Reason = FailRun, inherit(reason, "error")
-		if errors.Is(cause, ErrTimeout) && reason == "" {
+		s.Outcome, s.Reason = FailRun, reason
+		if errors.Is(cause, ErrTimeout) && panicked == nil {
 			s.Reason = "timeout"
 			if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 				err = fmt.Errorf("%w: %w", ErrTimeout, err)
@@ -187,8 +188,10 @@ func stack() string {
 			break
 		}
 	}
-	if i := strings.Index(s, "dianemo.(*run).execute("); i > 0 {
-		s = s[:strings.LastIndex(s[:i], "\n")+1]
+	for _, ours := range []string{"dianemo.caught(", "dianemo.(*run).execute("} {
+		if i := strings.Index(s, ours); i > 0 {
+			s = s[:strings.LastIndex(s[:i], "\n")+1]
+		}
 	}
 	return s
 }

@@ -15,7 +15,9 @@ import (
 // in the handler's goroutine. What it passes on is what the handler gets: the job,
 // or a copy of it with other Args or Headers. What it returns decides what becomes
 // of the job, as a handler's return does; without a call of next it decides alone.
-// The handler's panics pass through it, and its own are the run's.
+// The handler's panics pass through it, and its own are the run's. The kind's own
+// functions are inside: with a [Kind.After], a panic comes as the [PanicError] or what
+// was made of it.
 //
 // With a Wrap, the first is the outermost:
 //
