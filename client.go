@@ -21,6 +21,9 @@ type ClientConfig struct {
 	Logger *slog.Logger // default slog.Default()
 	// WrapEnqueue puts something around every enqueue: see [EnqueueFunc].
 	WrapEnqueue func(next EnqueueFunc) EnqueueFunc
+	// MaxWorkflow is how many jobs a workflow may have that is submitted here, up to a
+	// million; default [MaxWorkflow].
+	MaxWorkflow int
 }
 
 // A Client enqueues and reads jobs and runs none. It is safe for concurrent
@@ -33,6 +36,8 @@ type Client struct {
 	logger *slog.Logger
 	around EnqueueFunc // what WrapEnqueue made; nil: nothing
 	waits  waits
+
+	maxWorkflow int
 
 	opening chan struct{}             // held by the one caller that opens the store
 	boxes   atomic.Pointer[[]*outbox] // one for each partition, once opened
@@ -54,7 +59,11 @@ func NewClient(store Store, config ClientConfig) (*Client, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	c := &Client{store: store, id: uuid.NewString(), hooks: config.Hooks.filled(), logger: config.Logger,
+	config.MaxWorkflow = inherit(config.MaxWorkflow, MaxWorkflow)
+	if config.MaxWorkflow < 1 || config.MaxWorkflow > mostWorkflow {
+		return nil, &FieldError{"MaxWorkflow", config.MaxWorkflow, fmt.Sprintf("1 to %d, or 0 for %d", mostWorkflow, MaxWorkflow)}
+	}
+	c := &Client{maxWorkflow: config.MaxWorkflow, store: store, id: uuid.NewString(), hooks: config.Hooks.filled(), logger: config.Logger,
 		opening: make(chan struct{}, 1), rules: map[string]Rule{}, waits: waits{all: map[*waiter]bool{}, kicked: make(chan struct{}, 1)}}
 	if config.WrapEnqueue != nil {
 		if c.around = config.WrapEnqueue(c.enqueueMany); c.around == nil {
@@ -245,7 +254,7 @@ func (c *Client) acceptAll(ctx context.Context, records []Record) []error {
 
 // record checks and encodes a request.
 func (q *Request) record() (Record, error) {
-	if err := firstError(CheckName("kind", q.kind), q.policy.check(), q.options.check()); err != nil {
+	if err := firstError(checkKind(q.kind), q.policy.check(), q.options.check()); err != nil {
 		return Record{}, err
 	}
 	args, err := json.Marshal(q.args)
@@ -263,6 +272,16 @@ func (q *Request) record() (Record, error) {
 	if o.Grace != 0 && o.Grace != spec.Grace {
 		spec.Grace = laneGrace(o.Grace)
 	}
+	if q.workflow != "" {
+		spec.Workflow, spec.Name = q.workflow, q.name
+		slack := aheadOf(spec.Grace)
+		if spec.Grace > 0 {
+			spec.Grace += slack
+		}
+		if o.RunAt.IsZero() {
+			spec.Ahead = time.Duration(float64(slack) * q.ahead).Truncate(time.Millisecond)
+		}
+	}
 	size := len(args)
 	for name, value := range o.Headers {
 		size += len(name) + len(value)
@@ -271,7 +290,7 @@ func (q *Request) record() (Record, error) {
 		return Record{}, &FieldError{"args and headers", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes at most", MaxPayload)}
 	}
 	r := Record{ID: o.ID, Lane: spec.Lane(), RunAt: o.RunAt, Delay: o.Delay, Weight: o.Weight, Reruns: o.Reruns, Unique: o.Unique,
-		Blocked: len(o.Parents) > 0, Parents: parents, Spec: EncodeSpec(&spec)}
+		Blocked: len(o.Parents) > 0, Parents: parents, Ahead: spec.Ahead, Spec: EncodeSpec(&spec)}
 	if r.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {
@@ -321,6 +340,7 @@ func (j *StoredJob) decode() {
 	}
 	j.Info.Weight, j.Info.Headers, j.Info.Args = spec.Weight, spec.Headers, spec.Args
 	j.Info.Schedule, j.Info.ScheduledFor, j.Info.Parents = spec.Schedule, spec.At, spec.Parents
+	j.Info.Workflow, j.Info.Name = spec.Workflow, spec.Name
 }
 
 // Counts reads how many jobs there are, by state, kind and priority. It looks

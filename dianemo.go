@@ -68,6 +68,10 @@ type Config struct {
 	// where the build does not know that, of the program's file.
 	Built time.Time
 
+	// MaxWorkflow is how many jobs a workflow may have that is submitted here, up to a
+	// million; default [MaxWorkflow].
+	MaxWorkflow int
+
 	Hooks  *Hooks
 	Logger *slog.Logger // default slog.Default()
 }
@@ -183,7 +187,7 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 		return nil, err
 	}
 	config.Reserve = maps.Clone(config.Reserve)
-	client, err := NewClient(store, ClientConfig{Hooks: config.Hooks, Logger: config.Logger, WrapEnqueue: config.WrapEnqueue})
+	client, err := NewClient(store, ClientConfig{Hooks: config.Hooks, Logger: config.Logger, WrapEnqueue: config.WrapEnqueue, MaxWorkflow: config.MaxWorkflow})
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +220,7 @@ func (p *Peer) ID() string { return p.id }
 // with something around it, if Config.Wrap says so.
 func (p *Peer) handle(names []string, policy Policy, direct handler, raw Handler) error {
 	name := names[0]
-	if err := firstError(CheckName("kind", name), policy.check()); err != nil {
+	if err := firstError(checkKind(name), policy.check()); err != nil {
 		return err
 	}
 	for _, alias := range names[1:] {

@@ -80,12 +80,24 @@ var Edges = map[State]map[Edge][]State{
 	Running: {EdgeSettle: {Succeeded, Failed, Scheduled, Cancelled}, EdgeReap: {Scheduled, Unreachable, Cancelled},
 		EdgeCancel: {Running}},
 
-	Succeeded:   {EdgeRequeue: {Scheduled}},
-	Failed:      {EdgeRequeue: {Scheduled}},
-	Missed:      {EdgeRequeue: {Scheduled}},
-	Unreachable: {EdgeRequeue: {Scheduled}},
-	Cancelled:   {EdgeRequeue: {Scheduled}},
-	Skipped:     {EdgeRequeue: {Scheduled}, EdgeRelease: {Scheduled, Blocked}},
+	// A requeue that heeds parents, as a workflow's does, waits for them.
+	Succeeded:   {EdgeRequeue: {Scheduled, Blocked}},
+	Failed:      {EdgeRequeue: {Scheduled, Blocked}},
+	Missed:      {EdgeRequeue: {Scheduled, Blocked}},
+	Unreachable: {EdgeRequeue: {Scheduled, Blocked}},
+	Cancelled:   {EdgeRequeue: {Scheduled, Blocked}},
+	Skipped:     {EdgeRequeue: {Scheduled, Blocked}, EdgeRelease: {Scheduled, Blocked}},
+}
+
+// WorkflowEdges is the same for workflows, which are blocked until their jobs have ended,
+// and again when one of these is to run again. What is missing moves none.
+var WorkflowEdges = map[State]map[Edge][]State{
+	"": {EdgeEnqueue: {Blocked}},
+	// A cancel marks it; it ends when its jobs have.
+	Blocked:   {EdgeRelease: {Succeeded, Failed, Cancelled}, EdgeCancel: {Blocked}},
+	Succeeded: {EdgeRelease: {Blocked, Failed, Cancelled}},
+	Failed:    {EdgeRelease: {Blocked, Succeeded, Cancelled}},
+	Cancelled: {EdgeRelease: {Blocked, Succeeded, Failed}},
 }
 
 // A Job is what a handler gets: one run of one job.
@@ -115,6 +127,9 @@ type Job[Args any] struct {
 	ScheduledFor time.Time
 	// Parents are those of its Options, if they were at most 1000. See [ParentResult].
 	Parents []Parent
+	// Workflow is the workflow of which this is a job, "" for none, and Name its name
+	// there.
+	Workflow, Name string
 
 	run *run // nil in a Job that a test made
 }
@@ -159,7 +174,9 @@ type JobInfo struct {
 	UniqueKey string
 	// Reason is one word on why the job ended or waits again: error, timeout,
 	// panic, grace, silent, lost, shutdown, corrupt, cancel, replaced, requeue, late,
-	// overlap, parent, gate.
+	// overlap, parent (ended otherwise), choice (a decision left it out, or it chose), gate
+	// (it was never wholly enqueued), workflow (that was cancelled, or never wholly submitted),
+	// job (one of the workflow's ended so).
 	// Empty where the state says it all. A running job with reason cancel is
 	// cancelled, and its handler has not returned yet.
 	Reason string
@@ -174,8 +191,14 @@ type JobInfo struct {
 	ScheduledFor time.Time
 	// Parents are those of its Options, if they were at most 1000.
 	Parents []Parent
-	Args    json.RawMessage
-	Result  json.RawMessage // nil: none was set
+	// Workflow is the workflow of which this is a job, "" for none, and Name its name
+	// there.
+	Workflow, Name string
+	// Chosen are, of a decision that succeeded, the ids of the children that go on: see
+	// [Job.Choose].
+	Chosen []string
+	Args   json.RawMessage
+	Result json.RawMessage // nil: none was set
 }
 
 // DecodeArgs unmarshals the job's arguments into v.

@@ -260,14 +260,21 @@ type Request struct {
 	policy  Policy
 	args    any
 	options Options
+
+	// In a workflow: its id, the job's name there, and how far its longest path to the
+	// end is, from 0, the end, to 1, the longest of all.
+	workflow, name string
+	ahead          float64
 }
 
 // New is a request for a job with the kind's own settings.
-func (k Kind[Args]) New(args Args) Request { return Request{k.name, k.policy, args, Options{}} }
+func (k Kind[Args]) New(args Args) Request {
+	return Request{kind: k.name, policy: k.policy, args: args}
+}
 
 // NewWith is a request for a job with settings of its own.
 func (k Kind[Args]) NewWith(args Args, options Options) Request {
-	return Request{k.name, k.policy, args, options}
+	return Request{kind: k.name, policy: k.policy, args: args, options: options}
 }
 
 // An Enqueuer is a [Client] or a [Peer].

@@ -36,7 +36,11 @@ func (c *Client) Cancel(ctx context.Context, ids ...string) error {
 // Errors as with Cancel: [ErrNotFound]; a [StateError] for a job that has not
 // ended; an [ExistsError] if another job has its unique key; [ErrMoved].
 func (c *Client) Requeue(ctx context.Context, ids ...string) error {
-	return c.wish(ctx, EdgeRequeue, c.hooks.Requeue, ids, c.store.Requeue)
+	return c.wish(ctx, EdgeRequeue, c.hooks.Requeue, ids, c.requeue)
+}
+
+func (c *Client) requeue(ctx context.Context, partition int, call Call, ids []string) (WishReply, error) {
+	return c.store.Requeue(ctx, partition, call, ids, false)
 }
 
 // A Change is what [Client.Reschedule] changes. At least one field must be set.
@@ -184,7 +188,7 @@ func (c *Client) askAll(ctx context.Context, s *series, ids []string, tell func(
 				}
 			}
 			c.wake(partition, "", reply.News...)
-			if s.edge == EdgeCancel {
+			if s.edge == EdgeCancel || s.edge == EdgeRequeue {
 				c.releaseHeirs(partition)
 			}
 			if rest = append(rest, moved...); len(moved) < len(piece) {

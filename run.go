@@ -35,6 +35,8 @@ type run struct {
 	progress Progress
 	news     bool // progress that no beat has carried yet
 	result   []byte
+	decides  bool // Choose was called
+	chosen   []string
 	ended    time.Time // when a beat first found its context ended
 	lost     bool      // a beat has found it lost; guarded by the partition's mu
 	called   bool      // a beat has found it cancelled; the same
@@ -106,6 +108,9 @@ func (r *run) settlement(err, cause error) Settlement {
 	if err == nil {
 		r.mu.Lock()
 		s.Result = r.result
+		if r.decides {
+			s.Decides, s.Chosen, s.Reason = true, r.chosen, "choice"
+		}
 		r.mu.Unlock()
 		return s
 	}

@@ -34,6 +34,10 @@ type Spec struct {
 	At       time.Time
 	Follow   bool
 	Parents  []Parent // as long as they fit: see specParents
+	// Workflow is the workflow of which this is a job, "" for none, and Name its name there.
+	Workflow string
+	Name     string
+	Ahead    time.Duration // how much earlier than others it is due when it is released
 	Args     []byte
 }
 
@@ -64,10 +68,13 @@ const (
 	tagAt       = 'i'
 	tagFollow   = 'f'
 	tagParent   = 'q'
+	tagWorkflow = 'o'
+	tagName     = 'n'
+	tagAhead    = 'e'
 	tagArgs     = 'a'
 )
 
-var parentLetters = map[Condition]string{OnSuccess: "s", OnFailure: "f", OnEnd: "a"}
+var parentLetters = map[Condition]string{OnSuccess: "s", OnFailure: "f", OnEnd: "a", OnChosen: "c"}
 
 // specParents is how many parents a spec names at most.
 const specParents = 1000
@@ -115,6 +122,11 @@ func EncodeSpec(s *Spec) []byte {
 	if s.Follow {
 		number(tagFollow, 1)
 	}
+	if s.Workflow != "" {
+		text(tagWorkflow, s.Workflow)
+		text(tagName, s.Name)
+	}
+	number(tagAhead, int64(s.Ahead))
 	for _, p := range s.Parents {
 		text(tagParent, parentLetters[p.On]+p.ID)
 	}
@@ -172,6 +184,10 @@ func (s *Spec) set(tag byte, v []byte) error {
 		s.Key = string(v)
 	case tagSchedule:
 		s.Schedule = string(v)
+	case tagWorkflow:
+		s.Workflow = string(v)
+	case tagName:
+		s.Name = string(v)
 	case tagParent:
 		for on, letter := range parentLetters {
 			if id, ok := strings.CutPrefix(string(v), letter); ok {
@@ -189,7 +205,7 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Headers = map[string]string{}
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
-	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow:
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead:
 		i, n := binary.Varint(v)
 		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
@@ -217,6 +233,8 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.At = time.UnixMilli(i).UTC()
 		case tagFollow:
 			s.Follow = i != 0
+		case tagAhead:
+			s.Ahead = time.Duration(i)
 		}
 	}
 	return nil

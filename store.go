@@ -51,8 +51,9 @@ type Store interface {
 	// StateError, unless it was cancelled.
 	Cancel(ctx context.Context, partition int, call Call, ids []string) (WishReply, error)
 	// Requeue makes ended jobs wait again, due now. A StateError for a job that
-	// has not ended, an ExistsError if another holds its unique slot.
-	Requeue(ctx context.Context, partition int, call Call, ids []string) (WishReply, error)
+	// has not ended, an ExistsError if another holds its unique slot. If heed is set they
+	// are blocked and wait for their parents, and for gates of their own.
+	Requeue(ctx context.Context, partition int, call Call, ids []string, heed bool) (WishReply, error)
 	// Reschedule changes when jobs that wait are due, or their priority. A
 	// StateError for others. These three take at most MaxCallJobs ids, each once.
 	Reschedule(ctx context.Context, partition int, call Call, ids []string, change Change) (WishReply, error)
@@ -78,23 +79,26 @@ type Store interface {
 	// Need tells what jobs wait for, before they are enqueued, or that they are not. It
 	// reports which of them exist: for these nothing was done, but by DropIt.
 	Need(ctx context.Context, partition int, telling Telling, waits []Wait) ([]bool, error)
-	// Children lists the children of a job after that one, in order.
+	// Children lists the children of a job after that one, in order: at last, with a "|"
+	// before it, the workflow to which it belongs.
 	Children(ctx context.Context, parent, after string, limit int) ([]string, error)
+	// Members lists the jobs of a workflow after that one, in order.
+	Members(ctx context.Context, workflow, after string, limit int) ([]string, error)
 	// Link makes jobs the children of jobs of this partition, or makes them so no longer.
 	// It returns the parents' states, "" for one that does not exist.
 	Link(ctx context.Context, partition int, how Linking, ties []Tie) ([]State, error)
-	// Heirs reads whose children are to be released, the next ones.
+	// Heirs reads whose children are to be told, the next ones.
 	Heirs(ctx context.Context, partition, parents, children int) ([]Heirs, error)
-	// Passed says that the children were released as Heirs told of them. It reports
-	// whether there are more.
+	// Passed says that the children were told as Heirs said. It reports whether there
+	// are more.
 	Passed(ctx context.Context, partition int, heirs []Heirs) (bool, error)
-	// Release tells children of this partition what their parents have come to, at
-	// most MaxCallJobs. It counts once, however often it is told.
+	// Release tells children of this partition, and workflows, what their parents and jobs
+	// have come to, at most MaxCallJobs. It counts once, however often it is told.
 	Release(ctx context.Context, partition int, call Call, releases []Release) (ReleaseReply, error)
 	// Overdue is Miss for blocked jobs.
 	Overdue(ctx context.Context, partition int, call Call, chore Chore) (MissReply, error)
-	// Gates lists jobs whose gate has been closed for so long that whoever was to open
-	// it has died.
+	// Gates lists jobs and workflows whose gate has been closed for so long that whoever
+	// was to open it has died, and workflows that a schedule has made.
 	Gates(ctx context.Context, partition, limit int) ([]string, error)
 
 	// Lead takes, renews or gives up the lease for the fleet's chores.
@@ -134,9 +138,10 @@ type Store interface {
 
 	// Get reads one job whole, or returns ErrNotFound.
 	Get(ctx context.Context, id string) (*StoredJob, error)
-	// States reads where jobs stand: as stored, so a job that waits in its lane is
-	// Scheduled; "" where there is no job; Unreadable.
-	States(ctx context.Context, ids []string) ([]State, error)
+	// Standings reads where jobs stand.
+	Standings(ctx context.Context, ids []string) ([]Standing, error)
+	// Specs reads jobs' specs, nil where there is none that can be read.
+	Specs(ctx context.Context, ids []string) ([][]byte, error)
 	// List reads a page of jobs; see Client.List for what it holds.
 	List(ctx context.Context, listing Listing) (ListReply, error)
 	// Counts reads how many jobs there are by state, kind and priority, without
@@ -227,6 +232,7 @@ type Record struct {
 	// Blocked: it waits for what Need was told, and after that until RunAt.
 	Blocked bool
 	Parents []Parent
+	Ahead   time.Duration // how much earlier than others it is due when it is released
 	// Unique is the zero value for most; else the slot that it takes, one of its
 	// kind's. The ids of all jobs with this key must have the same partition.
 	Unique Unique
@@ -314,6 +320,8 @@ type Settlement struct {
 	Reason  string        // one word, for JobInfo.Reason
 	Error   string        // kept unless empty
 	Result  []byte        // kept unless nil
+	Decides bool          // of a Succeed: of its children those in Chosen go on, the others are left out
+	Chosen  []string
 	// Keep is what is kept of jobs of this kind that ended like this one; the
 	// oldest of the others go. The zero value keeps all.
 	Keep Retention
@@ -490,10 +498,16 @@ type Survey struct {
 type Wait struct {
 	ID      string
 	Parents []Parent
-	// Gated: it also waits for its gate, until that is opened, since not all is there
-	// yet that belongs to it.
-	Gated bool
+	Gate    Gate
 }
+
+// A Gate is what a job also waits for, since not all is there yet that belongs to it.
+type Gate string
+
+const (
+	OwnGate Gate = "own" // voided if nobody opens it in time
+	ItsGate Gate = "its" // opened, or voided, with its workflow's
+)
 
 // Telling is what Need does.
 type Telling string
@@ -502,6 +516,7 @@ const (
 	TellIt   Telling = "tell"
 	ForgetIt Telling = "forget" // the job was not enqueued
 	DropIt   Telling = "drop"   // the job waits for these parents no longer
+	JoinIt   Telling = "join"   // a workflow whose gate is closed waits for these jobs
 )
 
 // Linking is what Link does.
@@ -511,41 +526,73 @@ const (
 	LinkTo   Linking = "link"
 	ExpectOf Linking = "expect" // the parent may be enqueued later
 	Unlink   Linking = "unlink"
+	Enlist   Linking = "enlist" // a workflow and its job
+	Delist   Linking = "delist"
 )
 
 // A Tie is between a parent and a child.
 type Tie struct{ Parent, Child string }
 
-// Heirs are children of a job that has ended.
+// Heirs are children that are to be told what has become of their parent. Where Listed
+// is set, the parent is a workflow, its jobs are to be told of its gate, and State is Open
+// or Void. If the parent has not ended, or no longer has, only workflows are to be told.
 type Heirs struct {
 	Parent   string
-	Ended    int64 // as the store knows it
-	State    State // the parent's; "gone" if it does not exist
+	Listed   bool
+	Since    int64 // since when they are to be told, as the store knows it
+	Seen     int64 // when this was read; the same
+	State    State // the parent's; Unchosen, Gone
+	Reason   string
+	Peer     string // of its last run
+	Decides  bool   // it was a decision, and
+	Chosen   []string
 	After    string
 	All      bool // there are no more
 	Children []string
 }
 
-// A Release tells a child what one of its parents has come to; or, if Parent is "",
-// that its gate is Open or Void.
+// A Release tells a child what one of its parents has come to, or a workflow one of its
+// jobs; or, if Parent is "", that the gate is Open or Void.
 type Release struct {
 	Child, Parent string
 	State         State
+	Seen          int64  // as in Heirs: what a workflow was told later counts
+	Peer          string // that ran the parent
 }
 
-// States of a gate.
+// What a Release may say besides a job's states.
 const (
 	Open State = "open"
 	Void State = "void" // it will not be opened: the job is cancelled
+	// Withdrawn is for jobs of a cancelled workflow: they are cancelled if they are blocked.
+	Withdrawn State = "withdrawn"
+	Unchosen  State = "unchosen" // skipped, since a decision left it out; or left out itself
+	Gone      State = "gone"     // there is no such job
 )
 
-// ReleaseReply has an answer for each release: the state that the job is in by it, or
-// "" if it meant nothing to the job.
+// ReleaseReply has an answer for each release.
 type ReleaseReply struct {
-	Jobs  []Moved
+	Jobs  []Released
 	Moved []int // places of those for which nothing was done: to be told again, by a new call
 	News  []News
-	Heirs bool // jobs that have children have ended
+	Heirs bool  // there are children to be told in turn
+	At    int64 // when this was done, as in Heirs.Seen
+}
+
+// A Released job is in that state now; State is "" if the release meant nothing to it.
+type Released struct {
+	Moved
+	Lane    Lane
+	Revived bool   // it had ended, and no longer has
+	Near    string // the peer for which it is kept until it is due
+	Corrupt bool   // what it waits for could not be read: it ends
+}
+
+// A Standing is where a job stands, as stored: one that waits in its lane is Scheduled.
+// State is "" where there is no job, or Unreadable.
+type Standing struct {
+	State  State
+	Reason string
 }
 
 // A StoredSchedule is what the store knows of a schedule.

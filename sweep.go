@@ -54,7 +54,7 @@ type Sweep struct {
 // to be done, and its Next goes on with what may not have been: some jobs of one
 // page may then be counted as neither, or twice.
 func (c *Client) RequeueAll(ctx context.Context, filter Filter) (Sweep, error) {
-	return c.sweep(ctx, filter, &series{edge: EdgeRequeue, hook: c.hooks.Requeue, ask: c.store.Requeue})
+	return c.sweep(ctx, filter, &series{edge: EdgeRequeue, hook: c.hooks.Requeue, ask: c.requeue})
 }
 
 // CancelAll does what [Client.Cancel] does to all jobs that match, within the bounds

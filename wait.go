@@ -189,15 +189,15 @@ func (c *Client) askFor(due []*waiter) {
 	for i, w := range due {
 		ids[i] = w.id
 	}
-	states, err := c.store.States(c.ctx, ids)
+	standings, err := c.store.Standings(c.ctx, ids)
 	c.heard(err)
 	if err != nil {
 		return
 	}
 	var reads sync.WaitGroup
 	room := make(chan struct{}, 8) // reads at a time
-	for i, state := range states {
-		w := due[i]
+	for i, standing := range standings {
+		w, state := due[i], standing.State
 		if state != "" && state != Unreadable && !state.Finished() {
 			continue
 		}

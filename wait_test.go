@@ -31,7 +31,7 @@ func (s *clockStore) Open(context.Context) error { return nil }
 func (s *clockStore) Partitions() int            { return 1 }
 func (s *clockStore) Partition(string) int       { return 0 }
 
-func (s *clockStore) States(_ context.Context, ids []string) ([]dianemo.State, error) {
+func (s *clockStore) Standings(_ context.Context, ids []string) ([]dianemo.Standing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls++
@@ -39,12 +39,12 @@ func (s *clockStore) States(_ context.Context, ids []string) ([]dianemo.State, e
 	if s.err != nil {
 		return nil, s.err
 	}
-	states := make([]dianemo.State, len(ids))
+	states := make([]dianemo.Standing, len(ids))
 	for i, id := range ids {
 		if end, ok := s.ends[id]; ok {
-			states[i] = dianemo.Running
+			states[i].State = dianemo.Running
 			if !time.Now().Before(end) {
-				states[i] = dianemo.Succeeded
+				states[i].State = dianemo.Succeeded
 			}
 		}
 	}
@@ -276,8 +276,8 @@ type askedStore struct {
 	heard func(error)
 }
 
-func (s *askedStore) States(ctx context.Context, ids []string) ([]dianemo.State, error) {
-	states, err := s.Store.States(ctx, ids)
+func (s *askedStore) Standings(ctx context.Context, ids []string) ([]dianemo.Standing, error) {
+	standings, err := s.Store.Standings(ctx, ids)
 	s.heard(err)
-	return states, err
+	return standings, err
 }

@@ -456,7 +456,7 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 	runs := make([]*run, 0, len(reply.Jobs))
 	part.mu.Lock()
 	for i := range reply.Jobs {
-		r, refusal := part.newRun(&reply.Jobs[i], now)
+		r, refusal := part.newRun(&reply.Jobs[i], now, reply.Now)
 		if refusal != nil {
 			part.finished = append(part.finished, finished{run: r, settlement: *refusal})
 			continue
@@ -485,7 +485,7 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 }
 
 // newRun makes a run of a claimed job, or says why it is not to be started.
-func (part *partition) newRun(job *Claimed, now time.Time) (*run, *Settlement) {
+func (part *partition) newRun(job *Claimed, now, theirs time.Time) (*run, *Settlement) {
 	p := part.peer
 	r := &run{id: job.ID, kind: job.Lane.Kind, partition: part, lane: job.Lane, priority: job.Lane.Priority, weight: job.Weight,
 		attempt: job.Fails + job.Reruns + 1, fails: job.Fails, epoch: job.Epoch, due: job.Due, enqueued: job.Enqueued, started: now}
@@ -510,6 +510,12 @@ func (part *partition) newRun(job *Claimed, now time.Time) (*run, *Settlement) {
 		return refuse(Unstarted, "", "")
 	}
 	r.spec, r.fn = spec, kind.fn
+	if spec.Ahead > 0 && job.Runs == 1 {
+		// It was put before others; see aheadOf.
+		if r.due = r.due.Add(spec.Ahead); r.due.After(theirs) {
+			r.due = theirs
+		}
+	}
 	return r, nil
 }
 

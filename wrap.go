@@ -58,7 +58,8 @@ func (p *Peer) wrapped(direct handler, raw Handler) (handler, error) {
 func newJob[Args any](r *run) *Job[Args] {
 	return &Job[Args]{ID: r.id, Kind: r.kind, Attempt: r.attempt, Priority: r.priority, Weight: r.weight,
 		Epoch: r.epoch, Due: r.due, EnqueuedAt: r.enqueued, Headers: r.spec.Headers,
-		Schedule: r.spec.Schedule, ScheduledFor: r.spec.At, Parents: r.spec.Parents, run: r}
+		Schedule: r.spec.Schedule, ScheduledFor: r.spec.At, Parents: r.spec.Parents,
+		Workflow: r.spec.Workflow, Name: r.spec.Name, run: r}
 }
 
 func rawJob(r *run) *Job[json.RawMessage] {
@@ -71,7 +72,8 @@ func rawJob(r *run) *Job[json.RawMessage] {
 func typed[Args any](j *Job[json.RawMessage]) *Job[Args] {
 	return &Job[Args]{ID: j.ID, Kind: j.Kind, Attempt: j.Attempt, Priority: j.Priority, Weight: j.Weight,
 		Epoch: j.Epoch, Due: j.Due, EnqueuedAt: j.EnqueuedAt, Headers: j.Headers,
-		Schedule: j.Schedule, ScheduledFor: j.ScheduledFor, Parents: j.Parents, run: j.run}
+		Schedule: j.Schedule, ScheduledFor: j.ScheduledFor, Parents: j.Parents,
+		Workflow: j.Workflow, Name: j.Name, run: j.run}
 }
 
 // An EnqueueFunc adds jobs, as [Client.EnqueueMany] does. WrapEnqueue puts

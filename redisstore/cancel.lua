@@ -1,5 +1,6 @@
 -- cancel: blocked or scheduled -> cancelled; running -> running, with the mark by which its peer ends the handler's context
--- and by which nothing starts it again. A job that is marked or cancelled already stays as it is.
+-- and by which nothing starts it again. A job that is marked or cancelled already stays as it is. A workflow that is blocked
+-- gets the mark, too; its jobs are told by way of the outbox.
 -- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 counts, 6 blocked, then for each lane: the lane, the set of cancelled jobs;
 --       then kids, outbox
 -- ARGV  1 call number, 2 number of lanes, for each: name, base name,
@@ -20,7 +21,7 @@ local ids = {}
 for i = begin, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
 local metas = redis.call('HMGET', KEYS[3], unpack(ids))
 
-local fields, leave, ended, uneven, free = {}, {}, {}, {}, {}
+local fields, uneven, free, flows = {}, {}, {}, {}
 local words = {}
 for j, id in ipairs(ids) do
   local lane = tonumber(ARGV[begin + j * 2 - 1])
@@ -49,6 +50,11 @@ for j, id in ipairs(ids) do
         fields[#fields + 1] = id
         fields[#fields + 1] = write(m)
       end
+    elseif m.state == 'blocked' and is_workflow(m.lane) then
+      m.reason = 'cancel'
+      fields[#fields + 1] = id
+      fields[#fields + 1] = write(m)
+      flows[#flows + 1] = id .. '#'
     elseif m.state == 'scheduled' or m.state == 'blocked' then
       if lane == 0 or waits(m) ~= name then
         word = 'moved'
@@ -90,6 +96,7 @@ for lane, gone in pairs(uneven) do
 end
 if #free > 0 then redis.call('ZREM', KEYS[6], unpack(free)) end
 tally(KEYS[5])
+for _, flow in ipairs(flows) do out[#out + 1] = flow end
 bequeath(out)
 keep(KEYS[1], ARGV[1], table.concat(words, ' '))
 return reply

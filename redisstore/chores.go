@@ -71,9 +71,9 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 		t := s.tag(batch[i].Partition)
 		keys = append(keys, t.key("beats"), t.key("info"), t.key("lanes"), t.key("fires"), t.key("outbox"), t.key("blocked"), t.key("gates"))
 	}
-	args := []any{lanesPage, "", 0, 0, gateFor.Milliseconds()}
+	args := []any{lanesPage, "", 0, 0}
 	if chore != nil {
-		args = []any{lanesPage, chore.Term, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds(), gateFor.Milliseconds()}
+		args = []any{lanesPage, chore.Term, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds()}
 	}
 	replies, err := s.eval(ctx, command{s.scripts.survey, keys, args})
 	if err != nil {

@@ -147,9 +147,9 @@ local function tally(counts)
   end
 end
 
--- Jobs that have children stand in kids. When such a job ends it goes into the outbox, from which its children are
--- released bit by bit, from the first on. The last two keys of the scripts that end jobs are kids and outbox. bequeath
--- returns how many of these jobs have children.
+-- Jobs that have children stand in kids. When such a job ends, or no longer has, it goes into the outbox, from which its
+-- children are told bit by bit, from the first on. The last two keys of the scripts that do this are kids and outbox.
+-- bequeath returns how many of these jobs have children.
 local function bequeath(ids)
   local kids, outbox = KEYS[#KEYS - 1], KEYS[#KEYS]
   if #ids == 0 or redis.call('HLEN', kids) == 0 then return 0 end
@@ -161,7 +161,7 @@ local function bequeath(ids)
       if had[j - from + 1] then
         fields[#fields + 1] = ids[j]
         fields[#fields + 1] = ''
-        scores[#scores + 1] = int(now)
+        scores[#scores + 1] = int(now_us)
         scores[#scores + 1] = ids[j]
       end
     end
@@ -171,6 +171,26 @@ local function bequeath(ids)
   redis.call('ZADD', outbox, unpack(scores))
   return #scores / 2
 end
+
+-- Of what a job waits for, needs has under id|| the numbers: how many parents and gates, how many of these have ended
+-- otherwise, and of those how many only since a decision left them out (of a workflow: since they were cancelled); how many
+-- were left out and count as done all the same, and whether one has ended as it should; then for how long (ms) the job is
+-- kept for which peer, once it is released. totals takes that apart, corrupt if it can't; sums_of puts it together.
+local function totals(s)
+  local p, v, l, o, f, wait, peer = s:match('^(%d+),(%d+),(%d+),(%d+),([01]) ?(%d*) ?(%S*)$')
+  local t = {pending = tonumber(p or 0), violated = tonumber(v or 0), left = tonumber(l or 0), out = tonumber(o or 0), fit = f == '1',
+    wait = wait or '', peer = peer or ''}
+  t.corrupt = s ~= '' and (not p or #p > 9 or t.violated > t.pending or t.left > t.violated or #t.wait > 9)
+  return t
+end
+local function sums_of(t)
+  local s = int(math.max(t.pending, 0)) .. ',' .. int(math.max(t.violated, 0)) .. ',' .. int(math.max(t.left, 0)) .. ',' .. int(math.max(t.out, 0)) .. ',' .. (t.fit and '1' or '0')
+  if t.peer ~= '' then s = s .. ' ' .. t.wait .. ' ' .. t.peer end
+  return s
+end
+
+-- A workflow is a job of such a kind, of which there are no lanes: it is blocked until its jobs have ended.
+local function is_workflow(base) return base:sub(1, 9) == 'workflow/' end
 
 -- first puts a lane's earliest due time right in the index of lanes.
 local function first(lanes, name, lane)

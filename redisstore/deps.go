@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,22 +17,26 @@ import (
 const gateFor = 10 * time.Minute
 
 // hows are the letters by which the scripts know a condition.
-var hows = map[dianemo.Condition]string{dianemo.OnSuccess: "s", dianemo.OnFailure: "f", dianemo.OnEnd: "a"}
+var hows = map[dianemo.Condition]string{dianemo.OnSuccess: "s", dianemo.OnFailure: "f", dianemo.OnEnd: "a", dianemo.OnChosen: "c", dianemo.OfWorkflow: "m"}
+
+// how is a parent as needs has it.
+func how(p dianemo.Parent) string {
+	if p.Near > 0 {
+		return hows[p.On] + strconv.FormatInt(millisUp(p.Near), 10)
+	}
+	return hows[p.On]
+}
 
 // Need implements [dianemo.Store].
 func (s *Store) Need(ctx context.Context, partition int, telling dianemo.Telling, waits []dianemo.Wait) ([]bool, error) {
 	t := s.tag(partition)
-	args := []any{string(telling)}
+	args := []any{string(telling), gateFor.Milliseconds()}
 	for _, w := range waits {
 		args = append(args, w.ID, len(w.Parents))
 		for _, p := range w.Parents {
-			args = append(args, p.ID, hows[p.On])
+			args = append(args, p.ID, how(p))
 		}
-		gate := ""
-		if w.Gated {
-			gate = "g"
-		}
-		args = append(args, gate)
+		args = append(args, string(w.Gate))
 	}
 	replies, err := s.eval(ctx, command{s.scripts.needs, []string{t.key("needs"), t.key("gates"), t.key("spec")}, args})
 	if err != nil {
@@ -75,26 +80,36 @@ func (s *Store) Link(ctx context.Context, partition int, how dianemo.Linking, ti
 
 // Children implements [dianemo.Store].
 func (s *Store) Children(ctx context.Context, parent, after string, limit int) ([]string, error) {
-	t := s.tag(s.Partition(parent))
-	from := "[" + parent + "|"
+	return s.edgesOf(ctx, parent, "|", "}", after, limit)
+}
+
+// Members implements [dianemo.Store].
+func (s *Store) Members(ctx context.Context, workflow, after string, limit int) ([]string, error) {
+	return s.edgesOf(ctx, workflow, "#", "$", after, limit)
+}
+
+// edgesOf lists what stands behind an id and a mark. stop is the character after the mark.
+func (s *Store) edgesOf(ctx context.Context, id, mark, stop, after string, limit int) ([]string, error) {
+	t := s.tag(s.Partition(id))
+	from := "[" + id + mark
 	if after != "" {
-		from = "(" + parent + "|" + after
+		from = "(" + id + mark + after
 	}
-	ties, err := s.rdb.ZRangeByLex(ctx, t.key("edges"), &redis.ZRangeBy{Min: from, Max: "(" + parent + "}", Count: int64(limit)}).Result()
+	found, err := s.rdb.ZRangeByLex(ctx, t.key("edges"), &redis.ZRangeBy{Min: from, Max: "(" + id + stop, Count: int64(limit)}).Result()
 	if err != nil {
 		return nil, s.broken(ctx, err, t.key("edges"))
 	}
-	for i, tie := range ties {
-		ties[i] = tie[len(parent)+1:]
+	for i, edge := range found {
+		found[i] = edge[len(id)+1:]
 	}
-	return ties, nil
+	return found, nil
 }
 
 // Heirs implements [dianemo.Store].
 func (s *Store) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, error) {
 	t := s.tag(partition)
 	replies, err := s.eval(ctx, command{s.scripts.heirs,
-		[]string{t.key("outbox"), t.key("kids"), t.key("edges"), t.key("meta")}, []any{parents, children}})
+		[]string{t.key("outbox"), t.key("kids"), t.key("edges"), t.key("meta"), t.key("result")}, []any{parents, children}})
 	if err != nil {
 		return nil, err
 	}
@@ -102,13 +117,18 @@ func (s *Store) Heirs(ctx context.Context, partition, parents, children int) ([]
 		return nil, err
 	}
 	var all []dianemo.Heirs
-	for _, v := range replies[0][1:] {
+	for _, v := range replies[0][2:] {
 		words := list(v)
-		if len(words) < 5 {
+		if len(words) < 8 {
 			return nil, fmt.Errorf("redisstore: heirs answered %d words for a job", len(words))
 		}
-		h := dianemo.Heirs{Parent: text(words[0]), Ended: number(words[1]), State: dianemo.State(text(words[2])), After: text(words[3]), All: number(words[4]) == 1}
-		for _, child := range words[5:] {
+		h := dianemo.Heirs{Since: number(words[1]), State: dianemo.State(text(words[2])), After: text(words[3]), All: number(words[4]) == 1,
+			Peer: text(words[5]), Reason: text(words[6]), Seen: number(replies[0][1])}
+		h.Parent, h.Listed = strings.CutSuffix(text(words[0]), "#")
+		var chosen string
+		chosen, h.Decides = strings.CutPrefix(text(words[7]), "!")
+		h.Chosen = strings.Fields(chosen)
+		for _, child := range words[8:] {
 			h.Children = append(h.Children, text(child))
 		}
 		all = append(all, h)
@@ -128,7 +148,11 @@ func (s *Store) Passed(ctx context.Context, partition int, heirs []dianemo.Heirs
 		if h.All {
 			all = 1
 		}
-		args = append(args, h.Parent, h.Ended, h.After, last, all)
+		entry := h.Parent
+		if h.Listed {
+			entry += "#"
+		}
+		args = append(args, entry, h.Since, h.After, last, all)
 	}
 	replies, err := s.eval(ctx, command{s.scripts.passed, t.heirs(), args})
 	if err != nil {
@@ -162,12 +186,16 @@ func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, r
 		if lane := where.lane; !where.lost {
 			if laneOf[lane] == 0 {
 				laneOf[lane] = len(laneOf) + 1
-				keys = append(keys, t.lane(laneName(lane)), t.done(dianemo.Skipped, lane.Kind), t.done(dianemo.Cancelled, lane.Kind))
+				first, second := t.lane(laneName(lane)), t.done(dianemo.Skipped, lane.Kind)
+				if dianemo.IsWorkflow(lane.Kind) {
+					first, second = t.done(dianemo.Succeeded, lane.Kind), t.done(dianemo.Failed, lane.Kind)
+				}
+				keys = append(keys, first, second, t.done(dianemo.Cancelled, lane.Kind))
 				lanes = append(lanes, laneName(lane), laneBase(lane))
 			}
 			place = laneOf[lane]
 		}
-		edges = append(edges, r.Child, place, r.Parent, string(r.State))
+		edges = append(edges, r.Child, place, r.Parent, string(r.State), r.Seen, r.Peer)
 	}
 	args := append([]any{call.Number, len(laneOf)}, append(lanes, edges...)...)
 	replies, err := s.eval(ctx, command{s.scripts.release, append(keys, t.heirs()...), args})
@@ -178,20 +206,23 @@ func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, r
 	if err := verdict(reply); err != nil {
 		return answer, err
 	}
-	if len(reply) != 3+2*len(releases) {
+	if len(reply) != 4+3*len(releases) {
 		return answer, fmt.Errorf("redisstore: release answered %d values for %d edges", len(reply), len(releases))
 	}
-	answer.News, answer.Heirs = news(reply[1]), number(reply[2]) > 0
-	answer.Jobs = make([]dianemo.Moved, len(releases))
+	answer.News, answer.Heirs, answer.At = news(reply[1]), number(reply[2]) > 0, number(reply[3])
+	answer.Jobs = make([]dianemo.Released, len(releases))
 	for i, r := range releases {
-		word := text(reply[3+2*i])
-		lane, _ := parseBase(text(reply[4+2*i]))
-		answer.Jobs[i] = dianemo.Moved{ID: r.Child, State: dianemo.State(word), Kind: lane.Kind, Priority: lane.Priority}
+		word, revived := strings.CutSuffix(text(reply[4+3*i]), "<")
+		lane, _ := parseBase(text(reply[5+3*i]))
+		job := &answer.Jobs[i]
+		*job = dianemo.Released{Moved: dianemo.Moved{ID: r.Child, State: dianemo.State(word), Kind: lane.Kind, Priority: lane.Priority}, Lane: lane, Revived: revived, Near: text(reply[6+3*i])}
 		switch word {
 		case "none":
-			answer.Jobs[i].State = ""
+			job.State = ""
+		case "corrupt":
+			job.State, job.Corrupt = "", true
 		case "moved":
-			answer.Jobs[i].State = ""
+			job.State = ""
 			answer.Moved = append(answer.Moved, i)
 		}
 	}
@@ -250,8 +281,7 @@ func (s *Store) Gates(ctx context.Context, partition, limit int) ([]string, erro
 	if err != nil {
 		return nil, translate(err)
 	}
-	before := strconv.FormatInt(now.Add(-gateFor).UnixMilli(), 10)
-	ids, err := s.rdb.ZRangeByScore(ctx, t.key("gates"), &redis.ZRangeBy{Min: "-inf", Max: before, Count: int64(limit)}).Result()
+	ids, err := s.rdb.ZRangeByScore(ctx, t.key("gates"), &redis.ZRangeBy{Min: "-inf", Max: strconv.FormatInt(now.UnixMilli(), 10), Count: int64(limit)}).Result()
 	if err != nil {
 		return nil, s.broken(ctx, err, t.key("gates"))
 	}

@@ -173,7 +173,7 @@ func overrides(r *dianemo.Record, replace func(*dianemo.Record) string) string {
 	}
 	blocked := ""
 	if r.Blocked {
-		blocked = "0"
+		blocked = strconv.FormatInt(-r.Ahead.Milliseconds(), 10)
 		if !r.RunAt.IsZero() {
 			blocked = strconv.FormatInt(unixMilliUp(r.RunAt), 10)
 		}

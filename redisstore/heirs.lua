@@ -1,21 +1,39 @@
--- heirs: the children that are to be released. Moves no job.
--- KEYS  1 outbox, 2 kids, 3 edges, 4 meta
+-- heirs: the children that are to be told what has become of a parent, and the jobs of workflows whose gate is no longer
+-- closed. Moves no job.
+-- KEYS  1 outbox, 2 kids, 3 edges, 4 meta, 5 result
 -- ARGV  1 parents at most, 2 children at most
--- Reply {'ok', for each parent {its id, when it ended (ms), its state, the last child that was released, 1 if these are
---       all that are left, child, ...}, ...}
+-- Reply {'ok', now (µs), for each parent {its id, with a # behind it for a workflow and its jobs; when it came into the
+--       outbox (µs), its state, the last child that was told, 1 if these are all that are left, the peer of its last run,
+--       why it ended in a word, a ! and whom it chose, if it was a decision, else '', child, ...}, ...}
+--       state: 'gone'; 'unchosen' for skipped since a decision left it out; for workflows and their jobs 'open', or 'void'
+--       if it is cancelled or does not exist. A parent that has not ended was requeued.
 local found = redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1, 'WITHSCORES')
-local reply, left = {'ok'}, tonumber(ARGV[2])
-local parents = {}
-for j = 1, #found, 2 do parents[#parents + 1] = found[j] end
+local reply, left = {'ok', int(now_us)}, tonumber(ARGV[2])
+local parents, ids = {}, {}
+for j = 1, #found, 2 do
+  parents[#parents + 1] = found[j]
+  ids[#ids + 1] = found[j]:match('^[^#]*')
+end
 if #parents == 0 then return reply end
-local cursors, metas = redis.call('HMGET', KEYS[2], unpack(parents)), redis.call('HMGET', KEYS[4], unpack(parents))
+local cursors, metas = redis.call('HMGET', KEYS[2], unpack(parents)), redis.call('HMGET', KEYS[4], unpack(ids))
 for j, parent in ipairs(parents) do
   if left <= 0 then break end
   local m = metas[j] and read(metas[j])
-  local from = cursors[j] and cursors[j] ~= '' and '(' .. parent .. '|' .. cursors[j] or '[' .. parent .. '|'
-  local edges = redis.call('ZRANGEBYLEX', KEYS[3], from, '(' .. parent .. '}', 'LIMIT', 0, left)
-  local one = {parent, int(found[j * 2] + 0), m and m.state or 'gone', cursors[j] or '', #edges < left and 1 or 0}
-  for _, edge in ipairs(edges) do one[#one + 1] = edge:sub(#parent + 2) end
+  local mark, stop, state, chosen = '|', '}', m and m.state or 'gone', ''
+  local first = '[' .. parent .. '|'
+  if parent ~= ids[j] then
+    mark, stop, first = '#', '$', '[' .. parent
+    state = (not m or m.state == 'cancelled' or m.reason == 'cancel') and 'void' or 'open'
+  elseif state == 'skipped' and m.reason == 'choice' then
+    state = 'unchosen'
+  elseif state == 'succeeded' and m.reason == 'choice' then
+    chosen = (redis.call('HGET', KEYS[5], parent) or ''):match('^![^\n]*') or '!'
+  end
+  local cursor = cursors[j]
+  if cursor and cursor ~= '' then first = '(' .. ids[j] .. mark .. cursor end
+  local edges = redis.call('ZRANGEBYLEX', KEYS[3], first, '(' .. ids[j] .. stop, 'LIMIT', 0, left)
+  local one = {parent, int(found[j * 2] + 0), state, cursor or '', #edges < left and 1 or 0, m and m.peer or '', m and m.reason or '', chosen}
+  for _, edge in ipairs(edges) do one[#one + 1] = edge:sub(#ids[j] + 2) end
   left = left - math.max(#edges, 1)
   reply[#reply + 1] = one
 end

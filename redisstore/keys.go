@@ -29,11 +29,11 @@ import (
 //	{ns:p}:schedules         hash    name → definition, see dianemo's schedule.go
 //	{ns:p}:cursors           hash    name → what changes of a schedule, see cursor.lua
 //	{ns:p}:fires             zset    name → when the schedule is to be looked at (ms)
-//	{ns:p}:kids              hash    id of a job that has children → the last of them that was released, '' for none
-//	{ns:p}:edges             zset    parent|child → 0, in the parent's partition
-//	{ns:p}:outbox            zset    parent that has ended and whose children are to be released → when it ended (ms)
-//	{ns:p}:needs             hash    child| → what it waits for in numbers, child|parent → how, see release.lua
-//	{ns:p}:gates             zset    child that is not all there yet → since when (ms)
+//	{ns:p}:kids              hash    id of a job that has children → the last of them that was told, '' for none; workflow# the same for its jobs
+//	{ns:p}:edges             zset    parent|child → 0, in the parent's partition; job||workflow; workflow#job
+//	{ns:p}:outbox            zset    parent, or workflow#, whose children are to be told of it → since when (µs)
+//	{ns:p}:needs             hash    child|parent → how it waits for it, child| for its gate, child|| → in numbers, see release.lua
+//	{ns:p}:gates             zset    job or workflow that is not all there yet → until when it is to be (ms); before now: a schedule's workflow
 //	{ns:p}:blocked           zset    id → until when it must start (ms), the end of the year 9999 if nothing says that
 //	{ns:p}:info              hash    alive, up_since (ms), every (ms), term; paused: kinds; removed: the highest version of a schedule that was; hold:<lane> → peer|until (ms)
 //	{ns:p}:call:<edge>:<caller> string, expires: the caller's last call and its answer

@@ -1,7 +1,10 @@
--- link: children of jobs of this partition, or that they are no longer. Moves no job. Sent twice, it says the same.
+-- link: children of jobs of this partition, or that they are no longer; and jobs of workflows of this partition. Moves no
+-- job. Sent twice, it says the same.
 -- KEYS  1 spec, 2 meta, 3 edges, 4 kids, 5 outbox
--- ARGV  1 'link', 'expect' (the parent need not exist yet) or 'unlink', then for each edge: parent, child
--- Reply {'ok', for each edge the parent's state, 'gone' if it does not exist: then nothing was done for it, ...}
+-- ARGV  1 'link', 'expect' (the parent need not exist yet), 'unlink'; 'enlist', 'delist': the parents are workflows and the
+--       children their jobs; then for each edge: parent, child
+-- Reply {'ok', for each edge the parent's state, 'gone' if it does not exist: then link did nothing for it, ...}
+local what = ARGV[1]
 local parents, seen = {}, {}
 for i = 2, #ARGV, 2 do
   if not seen[ARGV[i]] then
@@ -20,22 +23,26 @@ for j, id in ipairs(parents) do
     states[id] = 'scheduled'
   else
     states[id] = m and m.state or why == 'newer' and 'running' or 'failed'
+    if m and m.state == 'skipped' and m.reason == 'choice' then states[id] = 'unchosen' end
   end
 end
 typed({KEYS[4]}, {KEYS[3], KEYS[5]})
+local listed = what == 'enlist' or what == 'delist'
 local reply = {'ok'}
 for i = 2, #ARGV, 2 do
-  local parent, edge = ARGV[i], ARGV[i] .. '|' .. ARGV[i + 1]
+  local parent, family, mark = ARGV[i], ARGV[i], '|'
+  if listed then family, mark = parent .. '#', '#' end
+  local edge = parent .. mark .. ARGV[i + 1]
   reply[#reply + 1] = states[parent]
-  if ARGV[1] == 'unlink' then
+  if what == 'unlink' or what == 'delist' then
     redis.call('ZREM', KEYS[3], edge)
-    if not redis.call('ZRANGEBYLEX', KEYS[3], '[' .. parent .. '|', '(' .. parent .. '}', 'LIMIT', 0, 1)[1] then
-      redis.call('HDEL', KEYS[4], parent)
-      redis.call('ZREM', KEYS[5], parent)
+    if not redis.call('ZRANGEBYLEX', KEYS[3], '[' .. parent .. mark, '(' .. parent .. (listed and '$' or '}'), 'LIMIT', 0, 1)[1] then
+      redis.call('HDEL', KEYS[4], family)
+      redis.call('ZREM', KEYS[5], family)
     end
-  elseif states[parent] ~= 'gone' or ARGV[1] == 'expect' then
+  elseif states[parent] ~= 'gone' or what ~= 'link' then
     redis.call('ZADD', KEYS[3], 0, edge)
-    redis.call('HSETNX', KEYS[4], parent, '')
+    redis.call('HSETNX', KEYS[4], family, '')
   end
 end
 return reply

@@ -451,14 +451,14 @@ func (s *Store) fieldsOf(ctx context.Context, hash string, ids []string) (map[st
 	return values, nil
 }
 
-// States implements [dianemo.Store]: most jobs have a record, the rest is asked
+// Standings implements [dianemo.Store]: most jobs have a record, the rest is asked
 // for in a second round trip.
-func (s *Store) States(ctx context.Context, ids []string) ([]dianemo.State, error) {
+func (s *Store) Standings(ctx context.Context, ids []string) ([]dianemo.Standing, error) {
 	records, err := s.fieldsOf(ctx, "meta", ids)
 	if err != nil {
 		return nil, err
 	}
-	states := make([]dianemo.State, len(ids))
+	standings := make([]dianemo.Standing, len(ids))
 	pipe := s.rdb.Pipeline()
 	there := map[int]*redis.BoolCmd{} // jobs without a record
 	for i, id := range ids {
@@ -467,9 +467,9 @@ func (s *Store) States(ctx context.Context, ids []string) ([]dianemo.State, erro
 			there[i] = pipe.HExists(ctx, s.tag(s.Partition(id)).key("spec"), id)
 			continue
 		}
-		states[i] = dianemo.Unreadable
+		standings[i].State = dianemo.Unreadable
 		if m, err := parseMeta(record); err == nil {
-			states[i] = dianemo.State(m.state)
+			standings[i] = dianemo.Standing{State: dianemo.State(m.state), Reason: m.reason}
 		}
 	}
 	if len(there) > 0 {
@@ -479,8 +479,28 @@ func (s *Store) States(ctx context.Context, ids []string) ([]dianemo.State, erro
 	}
 	for i, cmd := range there {
 		if cmd.Val() {
-			states[i] = dianemo.Scheduled
+			standings[i].State = dianemo.Scheduled
 		}
 	}
-	return states, nil
+	return standings, nil
+}
+
+// Specs implements [dianemo.Store].
+func (s *Store) Specs(ctx context.Context, ids []string) ([][]byte, error) {
+	specs := make([][]byte, 0, len(ids))
+	// A few at a time, since they may be large.
+	for some := range slices.Chunk(ids, 64) {
+		stored, err := s.fieldsOf(ctx, "spec", some)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range some {
+			spec, _, err := splitSpec(stored[id])
+			if err != nil {
+				spec = nil
+			}
+			specs = append(specs, spec)
+		}
+	}
+	return specs, nil
 }

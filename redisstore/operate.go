@@ -41,14 +41,14 @@ func (s *Store) Cancel(ctx context.Context, partition int, call dianemo.Call, id
 }
 
 // Requeue implements [dianemo.Store].
-func (s *Store) Requeue(ctx context.Context, partition int, call dianemo.Call, ids []string) (dianemo.WishReply, error) {
+func (s *Store) Requeue(ctx context.Context, partition int, call dianemo.Call, ids []string, heed bool) (dianemo.WishReply, error) {
 	t := s.tag(partition)
 	found, err := s.find(ctx, t, ids)
 	if err != nil {
 		return dianemo.WishReply{}, err
 	}
 	keys := []string{t.call(dianemo.EdgeRequeue, call.Caller), t.key("spec"), t.key("meta"), t.key("lanes"), t.key("counts"),
-		t.key("result"), t.key("unique"), t.key("errors")}
+		t.key("result"), t.key("unique"), t.key("errors"), t.key("needs"), t.key("blocked"), t.key("gates")}
 	type target struct {
 		lane  dianemo.Lane
 		state dianemo.State
@@ -68,8 +68,12 @@ func (s *Store) Requeue(ctx context.Context, partition int, call dianemo.Call, i
 		}
 		jobs = append(jobs, id, places[where])
 	}
-	args := append([]any{call.Number, len(places)}, append(targets, jobs...)...)
-	return s.wish(ctx, dianemo.EdgeRequeue, command{s.scripts.requeue, keys, args}, ids, found)
+	heeds := ""
+	if heed {
+		heeds = strconv.FormatInt(gateFor.Milliseconds(), 10)
+	}
+	args := append([]any{call.Number, heeds, len(places)}, append(targets, jobs...)...)
+	return s.wish(ctx, dianemo.EdgeRequeue, command{s.scripts.requeue, append(keys, t.heirs()...), args}, ids, found)
 }
 
 // Reschedule implements [dianemo.Store].
@@ -142,6 +146,8 @@ func (s *Store) wish(ctx context.Context, edge dianemo.Edge, c command, ids []st
 			job.Peer = other
 		case "refused":
 			job.Err = &dianemo.StateError{ID: id, State: job.State, Edge: edge}
+		case "workflow":
+			job.Err = &dianemo.FieldError{Field: "id", Value: id, Allowed: "that of a job; ResumeWorkflow runs a workflow again"}
 		case "taken":
 			job.Err = &dianemo.ExistsError{ID: other, State: job.State, Key: found[i].key}
 			job.State = found[i].state

@@ -22,7 +22,7 @@ func (f *fixture) cancel(id string) dianemo.Wished {
 
 func (f *fixture) requeue(id string) dianemo.Wished {
 	f.t.Helper()
-	reply, err := f.Requeue(f.t.Context(), f.Partition(id), f.call("operator"), []string{id})
+	reply, err := f.Requeue(f.t.Context(), f.Partition(id), f.call("operator"), []string{id}, false)
 	require.NoError(f.t, err)
 	require.Len(f.t, reply.Jobs, 1)
 	return reply.Jobs[0]
@@ -223,7 +223,7 @@ func TestManyWishesInOneCallAreAnsweredOneByOne(t *testing.T) {
 
 		call = f.call("operator")
 		for range 2 {
-			reply, err := f.Requeue(t.Context(), partition, call, ids)
+			reply, err := f.Requeue(t.Context(), partition, call, ids, false)
 			require.NoError(t, err)
 			require.NotEmpty(t, reply.News)
 			for i, job := range reply.Jobs {
@@ -279,7 +279,7 @@ func TestAWishSentAgainLateChangesNothing(t *testing.T) {
 		f.cancel(id)
 		requeue, reschedule := dianemo.Call{Caller: "one", Number: 1}, dianemo.Call{Caller: "one", Number: 2}
 		for range 2 {
-			reply, err = f.Requeue(t.Context(), partition, requeue, []string{id})
+			reply, err = f.Requeue(t.Context(), partition, requeue, []string{id}, false)
 			require.NoError(t, err)
 			require.Equal(t, []any{true, nil, dianemo.Scheduled}, []any{len(reply.News) > 0, reply.Jobs[0].Err, reply.Jobs[0].State})
 			f.cancel(id)

@@ -1,6 +1,6 @@
--- passed: how far the children of ended jobs have been released. Moves no job. Sent twice, the second finds it done.
+-- passed: how far the children of parents in the outbox have been told. Moves no job. Sent twice, the second finds it done.
 -- KEYS  1 kids, 2 outbox
--- ARGV  for each parent: id, when it ended (ms), the last child that was released before, the last one now, 1 if that was all
+-- ARGV  for each parent: id, when it came into the outbox (µs), the last child that was told before, the last one now, 1 if that was all
 -- Reply {'ok', 1 if there is more in the outbox}
 for i = 1, #ARGV, 5 do
   local parent = ARGV[i]

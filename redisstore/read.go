@@ -92,7 +92,7 @@ func (s *Store) get(ctx context.Context, t tag, id string) (*dianemo.StoredJob, 
 	info.Kind, info.Priority, info.Grace = lane.Kind, lane.Priority, lane.Grace
 	lane.Again = info.Runs > 0
 	if resultCmd.Err() == nil {
-		info.Result = json.RawMessage(resultCmd.Val())
+		info.Chosen, info.Result = decision(resultCmd.Val())
 	}
 	if progressCmd.Err() == nil {
 		if err := json.Unmarshal([]byte(progressCmd.Val()), &info.Progress); err != nil {
@@ -103,6 +103,18 @@ func (s *Store) get(ctx context.Context, t tag, id string) (*dianemo.StoredJob, 
 	return job, lane, nil
 }
 
+// decision takes a result apart: whom the job chose stands before it, in a line of its own that begins
+// with a !, which no JSON does. See heirs.lua.
+func decision(stored string) (chosen []string, result json.RawMessage) {
+	if rest, ok := strings.CutPrefix(stored, "!"); ok {
+		line, own, _ := strings.Cut(rest, "\n")
+		if chosen, stored = strings.Fields(line), own; stored == "" {
+			return chosen, nil
+		}
+	}
+	return chosen, json.RawMessage(stored)
+}
+
 func (m *meta) fill(info *dianemo.JobInfo) {
 	at := func(ms int64) time.Time {
 		if ms == 0 {
@@ -110,7 +122,7 @@ func (m *meta) fill(info *dianemo.JobInfo) {
 		}
 		return time.UnixMilli(ms)
 	}
-	info.State, info.Weight, info.Due = dianemo.State(m.state), m.weight, at(m.due)
+	info.State, info.Weight, info.Due = dianemo.State(m.state), m.weight, at(max(m.due, 0))
 	info.StartedAt, info.EndedAt = at(m.started), at(m.ended)
 	info.Runs, info.Peer, info.Epoch, info.Reason = m.runs, m.peer, m.epoch, m.reason
 	info.Attempt = m.fails + m.reruns

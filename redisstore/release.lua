@@ -1,23 +1,30 @@
 -- release: blocked -> scheduled when all that a job waits for has happened, skipped when something of it has not; skipped
--- for that reason -> blocked or scheduled when it has after all; a job whose gate is never opened -> cancelled.
--- What a job waits for stands in needs: child|parent -> how, as in needs.lua, with a ! before it once the parent has ended
--- otherwise; child| the same for its gate; child|| -> how many of these there are, and how many of them have a !. What
--- has happened is removed, so that it counts once, however often it is told. It counts also where the job itself is
--- still on its way; then the gate is closed.
+-- for that reason -> blocked or scheduled when it has, or may, after all; a job whose gate is not to be opened -> cancelled.
+-- A workflow: blocked -> succeeded, failed or cancelled when all of its jobs have ended, and back when one of them is to
+-- run again.
+-- What a job waits for stands in needs: child|parent -> how, child| the same for its gate, child|| -> the numbers (see totals
+-- in common.lua). How: s it must succeed, f not succeed, a end, c succeed unless a decision left it out, each with for how
+-- long (ms) the child is kept for the peer that ran this parent; g for a gate; m for a workflow's job. Before that, a mark:
+-- ! ended otherwise, ? left out by a decision (of a workflow's job: cancelled), + counts as done and may still change. Behind
+-- it, where there is or was a mark, @ and when (µs) the parent was seen so: what was seen before that is old.
+-- What has happened as it should is removed, so that it counts once, however often it is told. It counts also where the job
+-- itself is still on its way; then the gate is closed.
 -- KEYS  1 call, 2 meta, 3 needs, 4 blocked, 5 gates, 6 lanes, 7 counts, then for each lane: the lane, the sets of skipped
---       and of cancelled jobs; then kids, outbox
+--       and of cancelled jobs, for workflows the sets of succeeded, failed and cancelled ones; then kids, outbox
 -- ARGV  1 call number, 2 number of lanes, for each: name, base name,
 --       then for each edge: child, lane (its place) in which it would wait, 0: no such job was found; parent ('' for the
---       gate), its state ('open' or 'void' for the gate)
--- Reply {'ok', news (as of enqueue), number of jobs that ended and have children, for each edge: word, base name, ...},
+--       gate), its state ('open' or 'void' for the gate; 'withdrawn' for a blocked job whose workflow is cancelled, gate or
+--       none), when that was seen (µs), the peer of its last run
+-- Reply {'ok', news (as of enqueue), number of jobs to be found in the outbox, now (µs), for each edge: word, base name, peer, ...},
 --       {'superseded'}
---       word: scheduled, skipped, blocked, cancelled: what became of the job; none: nothing; moved: it is in
---       another lane, nothing was done
+--       word: the state that the job is in now, with a < behind it if it had ended before and no longer has; none: it means
+--       nothing to it; corrupt: what it waits for could not be read, it ends; moved: it is in another lane, nothing was done
+--       peer: for which a scheduled job is kept until it is due
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
-  local news, heirs, words = answer:match('^(.*)|(%d+)|(.*)$')
-  local reply = {'ok', news, tonumber(heirs)}
+  local news, heirs, at, words = answer:match('^(.*)|(%d+)|(%d+)|(.*)$')
+  local reply = {'ok', news, tonumber(heirs), at}
   for word in words:gmatch('%S+') do reply[#reply + 1] = word ~= '-' and word or '' end
   return reply
 end
@@ -25,7 +32,7 @@ end
 local lanes = tonumber(ARGV[2])
 local begin = 3 + 2 * lanes
 local children, seen, fields = {}, {}, {}
-for i = begin, #ARGV, 4 do
+for i = begin, #ARGV, 6 do
   local id = ARGV[i]
   if not seen[id] then
     seen[id] = {id = id}
@@ -34,117 +41,189 @@ for i = begin, #ARGV, 4 do
   fields[#fields + 1] = id .. '|' .. ARGV[i + 2]
 end
 local metas, hows = redis.call('HMGET', KEYS[2], unpack(children)), redis.call('HMGET', KEYS[3], unpack(fields))
-local totals = {}
-for j, id in ipairs(children) do totals[j] = id .. '||' end
-totals = redis.call('HMGET', KEYS[3], unpack(totals))
+local names, gates = {}, {}
+for j, id in ipairs(children) do
+  names[j] = id .. '||'
+  gates[j] = id .. '|'
+end
+names, gates = redis.call('HMGET', KEYS[3], unpack(names)), redis.call('HMGET', KEYS[3], unpack(gates))
 for j, id in ipairs(children) do
   local c = seen[id]
   if metas[j] then c.m = read(metas[j]) end
-  local pending, violated = (totals[j] or ''):match('^(%d+),(%d+)$')
-  c.pending, c.violated = tonumber(pending or 0), tonumber(violated or 0)
+  c.total, c.gated = totals(names[j] or ''), gates[j]
+  c.flow = c.m and is_workflow(c.m.lane)
 end
 
--- fits tells whether a parent that is in this state is what the child waits for; nil: it has not ended.
-local function fits(how, state)
-  if how == 'g' then return state == 'open' or state == 'void' end
-  if how == 'a' then return true end
-  return (state == 'succeeded') == (how == 's')
-end
+local ended = {succeeded = true, failed = true, missed = true, unreachable = true, cancelled = true, skipped = true, unchosen = true, gone = true}
 
-local words, drop, mark = {}, {}, {}
-for i = begin, #ARGV, 4 do
-  local c, n = seen[ARGV[i]], (i - begin) / 4 + 1
-  local lane, parent, state = tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3]
-  local field, how = fields[n], hows[n]
-  local word = 'none'
-  if how and c.m and (c.m.state == 'blocked' or c.m.state == 'skipped') and (lane == 0 or ARGV[2 + 2 * lane] ~= c.m.lane) then
-    word = 'moved'
-  elseif how then
-    local before = how:sub(1, 1) == '!'
-    local plain = before and how:sub(2) or how
-    c.lane, c.touched = lane, true
-    if fits(plain, state) then
-      drop[#drop + 1] = field
-      c.pending = c.pending - 1
-      if before then c.violated = c.violated - 1 end
-      if parent == '' then
-        c.open = true
-        c.void = state == 'void'
-      end
-    elseif not before then
-      mark[#mark + 1] = field
-      mark[#mark + 1] = '!' .. plain
-      c.violated = c.violated + 1
-    end
-    hows[n] = nil
-    word = '' -- told below, when all is counted
+-- judge returns the mark that a parent in this state gets, '-' if it is what the child waits for, '' if it has not ended, nil
+-- if it says nothing.
+local function judge(letter, state)
+  if letter == 'g' then return (state == 'open' or state == 'void' or state == 'withdrawn') and '-' or nil end
+  if not ended[state] then return (state == 'scheduled' or state == 'blocked' or state == 'running') and '' or nil end
+  if letter == 'm' then
+    if state == 'cancelled' then return '?' end
+    return (state == 'succeeded' or state == 'skipped' or state == 'unchosen' or state == 'gone') and '+' or '!'
   end
-  words[n] = {word, ARGV[i]}
+  if letter == 'a' then return '-' end
+  if state == 'unchosen' then return letter == 'c' and '+' or '?' end
+  return (state == 'succeeded') == (letter ~= 'f') and '-' or '!'
+end
+
+local words, values = {}, {}
+local edges = 0
+for i = begin, #ARGV, 6 do
+  local c = seen[ARGV[i]]
+  edges = edges + 1
+  local lane, parent, state, at, peer = tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+  local field, total = fields[edges], c.total
+  -- An edge may be told twice in one call.
+  local how = values[field]
+  if how == nil then how = hows[edges] end
+  local word = 'none'
+  local withdrawn = not how and state == 'withdrawn' and c.m and c.m.state == 'blocked' and not c.flow
+  local moves = c.m and (c.m.state == 'blocked' or c.m.state == 'skipped' or c.flow)
+  if (how or withdrawn) and moves and (lane == 0 or ARGV[2 + 2 * lane] ~= c.m.lane) then
+    word = 'moved'
+  elseif withdrawn then
+    c.lane, c.touched, c.void, c.withdrawn, c.gated, word = lane, true, true, true, false, ''
+  elseif how then
+    local mark, letter, near, before = how:match('^([!?+]?)([sfacgm])(%d*)@?(%d*)$')
+    if total.corrupt or not letter then
+      c.corrupt, c.touched, c.lane = true, true, lane
+      word = 'corrupt'
+    else
+      local now_is = judge(letter, state)
+      if before ~= '' and tonumber(at) < tonumber(before) then now_is = nil end
+      if now_is then
+        c.lane, c.touched = lane, true
+        -- Its old mark counts no longer, and its new one does.
+        if mark ~= '+' then total.pending = total.pending - 1 end
+        if mark == '!' or mark == '?' then total.violated = total.violated - 1 end
+        if mark == '?' then total.left = total.left - 1 end
+        if mark == '+' and letter == 'c' then total.out = total.out - 1 end
+        if now_is == '!' or now_is == '?' or now_is == '' then total.pending = total.pending + 1 end
+        if now_is == '!' or now_is == '?' then total.violated = total.violated + 1 end
+        if now_is == '?' then total.left = total.left + 1 end
+        if now_is == '+' and letter == 'c' then total.out = total.out + 1 end
+        if now_is ~= '-' then
+          values[field] = now_is .. letter .. near .. '@' .. int(tonumber(at))
+        else
+          values[field] = false
+          if letter == 'g' then
+            c.open, c.gated = true, false
+            c.void, c.withdrawn = state ~= 'open', state == 'withdrawn'
+          else
+            total.fit = true
+            if near ~= '' and peer ~= '' then total.wait, total.peer = near, peer end
+          end
+        end
+        word = '' -- told below, when all is counted
+      end
+    end
+  end
+  words[edges] = word
 end
 
 -- What becomes of each.
-local records, news, heads = {}, {}, {}
-local puts, takes, unblock, block, opened, ended, gone = {}, {}, {}, {}, {}, {}, {}
+local records, news, heads, drop, mark = {}, {}, {}, {}, {}
+local puts, takes, unblock, block, opened, told = {}, {}, {}, {}, {}, {}
 local function to(set, score, id)
   puts[set] = puts[set] or {}
   table.insert(puts[set], score)
   table.insert(puts[set], id)
 end
-local function set_of(lane, state) return 7 + (lane - 1) * 3 + ({skipped = 2, cancelled = 3})[state] end
+local function from(set, id)
+  takes[set] = takes[set] or {}
+  table.insert(takes[set], id)
+end
+-- Where jobs in a state stand, besides blocked.
+local function set_of(c, state)
+  local place = c.flow and {succeeded = 0, failed = 1, cancelled = 2} or {scheduled = 0, skipped = 1, cancelled = 2}
+  return 8 + (c.lane - 1) * 3 + place[state]
+end
+local function outcome(c)
+  local m, total = c.m, c.total
+  if c.void then return 'cancelled', c.withdrawn and 'workflow' or 'gate' end
+  if c.flow then
+    if m.state == 'cancelled' and m.reason == 'gate' then return m.state, m.reason end
+    if c.corrupt then return 'failed', 'corrupt' end
+    if total.pending > total.violated then return 'blocked', m.state == 'blocked' and m.reason or '' end
+    if total.violated == 0 then return 'succeeded', '' end
+    if m.reason == 'cancel' then return 'cancelled', 'cancel' end
+    if total.left == total.violated then return 'cancelled', 'job' end
+    return 'failed', 'job'
+  end
+  if c.corrupt then return 'skipped', 'corrupt' end
+  if total.violated > 0 then return 'skipped', total.left == total.violated and 'choice' or 'parent' end
+  if total.pending > 0 then return 'blocked', '' end
+  if total.out > 0 and not total.fit then return 'skipped', 'choice' end
+  return 'scheduled', ''
+end
 for _, id in ipairs(children) do
   local c = seen[id]
-  local m = c.m
+  local m, total = c.m, c.total
   if c.touched then
     if c.open then opened[#opened + 1] = id end
-    if c.pending > 0 then
+    if c.corrupt then
+      -- It never waits for anything again.
+      total.pending, total.violated, total.left, total.out, total.corrupt = 1, 1, 0, 0, false
+    end
+    if total.pending > 0 or total.out > 0 then
       mark[#mark + 1] = id .. '||'
-      mark[#mark + 1] = int(c.pending) .. ',' .. int(c.violated)
+      mark[#mark + 1] = sums_of(total)
     else
       drop[#drop + 1] = id .. '||'
     end
-    local gated = not c.open and redis.call('HEXISTS', KEYS[3], id .. '|') == 1
-    if m and not gated and (m.state == 'blocked' or m.state == 'skipped') then
-      local was, becomes = m.state, 'blocked'
-      if c.void then
-        becomes = 'cancelled'
-      elseif c.violated > 0 then
-        becomes = 'skipped'
-      elseif c.pending == 0 then
-        becomes = 'scheduled'
-      end
+    if m and not c.gated and (m.state == 'blocked' or m.state == 'skipped' or c.flow) then
+      local was, becomes, reason = m.state, outcome(c)
       c.word = becomes
       if becomes ~= was then
         local class = class_of(m.lane)
         if was == 'blocked' then
           unblock[#unblock + 1] = id
-          add('blocked', class, -1)
         else
-          local set = set_of(c.lane, 'skipped')
-          takes[set] = takes[set] or {}
-          table.insert(takes[set], id)
-          add('skipped', class, -1)
+          from(set_of(c, was), id)
         end
-        m.state, m.reason, m.ended = becomes, '', ''
+        add(was, class, -1)
+        m.state, m.reason, m.ended = becomes, reason, ''
         if becomes == 'scheduled' then
-          if m.due + 0 <= 0 then m.due = int(now) end
+          if m.due + 0 <= 0 then
+            if total.peer ~= '' then
+              c.peer = total.peer
+              m.due = int(now + total.wait)
+            else
+              m.due = int(now + m.due) -- somewhat earlier, for what lies on a long path
+            end
+          end
           local due = tonumber(m.due)
-          to(8 + (c.lane - 1) * 3, m.due, id)
+          to(set_of(c, becomes), m.due, id)
           if not heads[c.lane] or due < heads[c.lane] then heads[c.lane] = due end
-        elseif becomes == 'blocked' then
-          block[#block + 1] = start_by(m)
-          block[#block + 1] = id
-          add('blocked', class, 1)
         else
-          m.ended = int(now)
-          if becomes == 'skipped' then m.reason = 'parent' elseif becomes == 'cancelled' then m.reason = 'gate' end
-          to(set_of(c.lane, becomes), int(now), id)
-          ended[#ended + 1] = id
           add(becomes, class, 1)
+          if becomes == 'blocked' then
+            block[#block + 1] = start_by(m)
+            block[#block + 1] = id
+          else
+            m.ended = int(now)
+            to(set_of(c, becomes), int(now), id)
+          end
         end
+        -- What depends on it hears of its end, and that it is over no longer.
+        if was ~= 'blocked' or m.ended ~= '' then told[#told + 1] = id end
+        if was ~= 'blocked' and m.ended == '' then c.word = becomes .. '<' end
         records[#records + 1] = id
         records[#records + 1] = write(m)
       end
     end
+  end
+end
+for field, value in pairs(values) do
+  if value then
+    mark[#mark + 1] = field
+    mark[#mark + 1] = value
+  else
+    drop[#drop + 1] = field
   end
 end
 
@@ -167,14 +246,19 @@ for lane, head in pairs(heads) do
   end
 end
 tally(KEYS[7])
-local heirs = bequeath(ended)
-local text, reply = {}, {'ok', table.concat(news, ' '), heirs}
-for _, word in ipairs(words) do
-  local c = seen[word[2]]
-  local one, base = word[1] == '' and (c.word or 'none') or word[1], c.m and c.m.lane or ''
-  reply[#reply + 1] = one
-  reply[#reply + 1] = base
-  text[#text + 1] = one .. ' ' .. (base == '' and '-' or base)
+-- Where the gate was a workflow's, its jobs hear of it.
+for _, id in ipairs(opened) do
+  if not seen[id].m or seen[id].flow then told[#told + 1] = id .. '#' end
 end
-keep(KEYS[1], ARGV[1], reply[2] .. '|' .. heirs .. '|' .. table.concat(text, ' '))
+local heirs = bequeath(told)
+local text, reply = {}, {'ok', table.concat(news, ' '), heirs, int(now_us)}
+for n, word in ipairs(words) do
+  local c = seen[ARGV[begin + (n - 1) * 6]]
+  if word == '' then word = c.word or 'none' end
+  for _, value in ipairs({word, c.m and c.m.lane or '', c.peer or ''}) do
+    reply[#reply + 1] = value
+    text[#text + 1] = value == '' and '-' or value
+  end
+end
+keep(KEYS[1], ARGV[1], reply[2] .. '|' .. heirs .. '|' .. reply[4] .. '|' .. table.concat(text, ' '))
 return reply

@@ -208,6 +208,13 @@ func attempts() []attempt {
 					require.NoError(f.t, job.Err)
 				}
 			}},
+		{edge: dianemo.EdgeRequeue, name: "that heeds its parents", want: map[dianemo.State]dianemo.State{dianemo.Succeeded: dianemo.Blocked, dianemo.Failed: dianemo.Blocked,
+			dianemo.Missed: dianemo.Blocked, dianemo.Unreachable: dianemo.Blocked, dianemo.Cancelled: dianemo.Blocked, dianemo.Skipped: dianemo.Blocked},
+			try: func(f *fixture, s subject) {
+				reply, err := f.Requeue(f.t.Context(), f.Partition(s.id), f.call("operator"), []string{s.id}, true)
+				require.NoError(f.t, err)
+				require.Len(f.t, reply.Jobs, 1)
+			}},
 		{edge: dianemo.EdgeReschedule, want: map[dianemo.State]dianemo.State{dianemo.Scheduled: dianemo.Scheduled}, try: func(f *fixture, s subject) {
 			before := f.stored(s.id)
 			job := f.reschedule(s.id, dianemo.Change{Delay: time.Hour, Priority: 7})
@@ -222,6 +229,8 @@ func attempts() []attempt {
 		}},
 		releases("that suits", dianemo.Succeeded, map[dianemo.State]dianemo.State{dianemo.Blocked: dianemo.Scheduled, dianemo.Skipped: dianemo.Scheduled}),
 		releases("that does not suit", dianemo.Failed, map[dianemo.State]dianemo.State{dianemo.Blocked: dianemo.Skipped}),
+		releases("that was requeued", dianemo.Scheduled, map[dianemo.State]dianemo.State{dianemo.Skipped: dianemo.Blocked}),
+		releases("that was left out", dianemo.Unchosen, map[dianemo.State]dianemo.State{dianemo.Blocked: dianemo.Skipped}),
 		fires("run", dianemo.OverlapAllow, false, dianemo.Scheduled),
 		fires("missed", dianemo.OverlapAllow, true, dianemo.Missed),
 		fires("overlap", dianemo.OverlapSkip, false, dianemo.Skipped),

@@ -135,7 +135,12 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 			if r.Outcome == dianemo.FailRun && r.Own {
 				outcome = ownFail
 			}
-			singles = append(singles, r.ID, r.Epoch, outcome, targets[i], millisUp(r.In), r.Reason, r.Error, r.Result)
+			result := r.Result
+			if r.Decides {
+				// See decision in read.go.
+				result = []byte("!" + strings.Join(r.Chosen, " ") + "\n" + string(result))
+			}
+			singles = append(singles, r.ID, r.Epoch, outcome, targets[i], millisUp(r.In), r.Reason, r.Error, result)
 			continue
 		}
 		g := group{targets[i], r.Epoch}

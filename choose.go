@@ -1,0 +1,62 @@
+package dianemo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Choose makes the job a decision: of its children only these go on when it has
+// succeeded, and the others are left out. They are skipped, with the reason choice, and so
+// are their own children, unless these come after others too and wait [AfterChosen]; a child
+// that waits [AfterEnd] of the decision itself starts however it chose. Children are given by their
+// names within the workflow, or by their ids; none: all are left out. The last call
+// counts. It has no effect in a Job that a test made.
+//
+// Errors: a [FieldError] for one that is not its child; what kept the children from being
+// read.
+func (j *Job[Args]) Choose(ctx context.Context, children ...string) error {
+	if j.run == nil {
+		return nil
+	}
+	chosen, err := j.run.choose(ctx, children, j.in)
+	if err != nil {
+		return err
+	}
+	j.run.mu.Lock()
+	defer j.run.mu.Unlock()
+	j.run.decides, j.run.chosen = true, chosen
+	return nil
+}
+
+// choose finds the children that are meant.
+func (r *run) choose(ctx context.Context, names []string, in func(name string) string) ([]string, error) {
+	chosen := make([]string, len(names))
+	for i, name := range names {
+		chosen[i] = inherit(in(name), name)
+	}
+	if size := len(strings.Join(chosen, " ")); size > MaxPayload/2 {
+		return nil, &FieldError{"Choose(children)", fmt.Sprintf("%d bytes of ids", size), fmt.Sprintf("%d bytes at most", MaxPayload/2)}
+	}
+	var all []string
+	for after := ""; ; after = all[len(all)-1] {
+		some, err := r.partition.peer.store.Children(ctx, r.id, after, depsCall)
+		if err != nil {
+			return nil, fmt.Errorf("dianemo: read the children of job %s: %w", r.id, err)
+		}
+		if all = append(all, some...); len(some) < depsCall {
+			break
+		}
+	}
+	for i, name := range names {
+		if _, there := slices.BinarySearch(all, chosen[i]); there {
+			continue
+		}
+		if _, there := slices.BinarySearch(all, name); !there {
+			return nil, &FieldError{"Choose(children)", name, "the job's children: " + strings.Join(all[:min(len(all), 10)], ", ")}
+		}
+		chosen[i] = name
+	}
+	return chosen, nil
+}

@@ -1,0 +1,103 @@
+package redisstore_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+const flow = "flow"
+
+// A workflow of two jobs, of which it has been told this; its gate is open.
+func (f *fixture) workflow(told map[string]dianemo.State) {
+	f.t.Helper()
+	p := f.Partition(flow)
+	need := func(telling dianemo.Telling, w dianemo.Wait) {
+		exist, err := f.Need(f.t.Context(), p, telling, []dianemo.Wait{w})
+		require.NoError(f.t, err)
+		require.Equal(f.t, []bool{false}, exist)
+	}
+	need(dianemo.TellIt, dianemo.Wait{ID: flow, Gate: dianemo.OwnGate})
+	r := record(flow, lane("workflow/kind"))
+	r.Blocked = true
+	f.enqueue(r)
+	need(dianemo.JoinIt, dianemo.Wait{ID: flow, Parents: []dianemo.Parent{{ID: flow + "@a", On: dianemo.OfWorkflow}, {ID: flow + "@b", On: dianemo.OfWorkflow}}})
+	f.tellWorkflow("", dianemo.Open, 0)
+	for _, job := range []string{"a", "b"} {
+		if state := told[job]; state != "" {
+			f.tellWorkflow(flow+"@"+job, state, 1)
+		}
+	}
+}
+
+func (f *fixture) tellWorkflow(job string, state dianemo.State, seen int64) {
+	f.t.Helper()
+	reply, err := f.Release(f.t.Context(), f.Partition(flow), f.call("teller"), []dianemo.Release{{Child: flow, Parent: job, State: state, Seen: seen}})
+	require.NoError(f.t, err)
+	require.Len(f.t, reply.Jobs, 1)
+}
+
+// Whatever a workflow was told before and is told now, its state is what its jobs say, and
+// each move is in the table.
+func TestAWorkflowIsWhatItsJobsSay(t *testing.T) {
+	running, well, bad, left, off := dianemo.Scheduled, dianemo.Succeeded, dianemo.Failed, dianemo.Skipped, dianemo.Cancelled
+	for _, befores := range [][2]dianemo.State{{"", ""}, {well, ""}, {well, well}, {bad, well}, {bad, bad}, {off, well}, {left, bad}, {off, bad}} {
+		for _, becomes := range []dianemo.State{running, well, bad, left, off, dianemo.Missed, dianemo.Unreachable} {
+			a, b := befores[0], befores[1]
+			t.Run(string(a)+"_"+string(b)+"_then_"+string(becomes), func(t *testing.T) {
+				each(t, func(t *testing.T, f *fixture) {
+					f.workflow(map[string]dianemo.State{"a": a, "b": b})
+					before := f.stored(flow)
+					require.Equal(t, verdict(a, b), before)
+					f.tellWorkflow(flow+"@a", becomes, 2)
+					after := f.stored(flow)
+					require.Equal(t, verdict(becomes, b), after)
+					if after != before {
+						require.Contains(t, dianemo.WorkflowEdges[before][dianemo.EdgeRelease], after)
+					}
+					f.tellWorkflow(flow+"@a", running, 1)
+					require.Equal(t, after, f.stored(flow), "that was seen before")
+				})
+			})
+		}
+	}
+}
+
+// verdict is how a workflow stands whose jobs do so.
+func verdict(jobs ...dianemo.State) dianemo.State {
+	state := dianemo.Succeeded
+	for _, job := range jobs {
+		switch job {
+		case "", dianemo.Scheduled:
+			return dianemo.Blocked
+		case dianemo.Failed, dianemo.Missed, dianemo.Unreachable:
+			state = dianemo.Failed
+		case dianemo.Cancelled:
+			if state == dianemo.Succeeded {
+				state = dianemo.Cancelled
+			}
+		}
+	}
+	return state
+}
+
+func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.workflow(map[string]dianemo.State{"a": dianemo.Failed, "b": dianemo.Succeeded})
+		var field *dianemo.FieldError
+		require.ErrorAs(t, f.requeue(flow).Err, &field)
+		require.Equal(t, dianemo.Failed, f.stored(flow))
+		var state *dianemo.StateError
+		require.ErrorAs(t, f.cancel(flow).Err, &state)
+	})
+	each(t, func(t *testing.T, f *fixture) {
+		f.workflow(nil)
+		require.NoError(t, f.cancel(flow).Err)
+		require.Equal(t, dianemo.Blocked, f.stored(flow), "its jobs have not ended")
+		f.tellWorkflow(flow+"@a", dianemo.Cancelled, 1)
+		f.tellWorkflow(flow+"@b", dianemo.Failed, 1)
+		require.Equal(t, dianemo.Cancelled, f.stored(flow), "that it was cancelled counts more")
+	})
+}

@@ -1,0 +1,335 @@
+package dianemo_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo"
+)
+
+// onEachSpread is onEach with the jobs of workflows together and spread.
+func onEachSpread(t *testing.T, test func(t *testing.T, store dianemo.Store, spread bool)) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		for _, spread := range []bool{false, true} {
+			t.Run(fmt.Sprintf("spread=%v", spread), func(t *testing.T) { test(t, store, spread) })
+		}
+	})
+}
+
+// A script is what the jobs of a workflow do, by their names: nil is success.
+type script struct {
+	mu     sync.Mutex
+	does   map[string]func(ctx context.Context, job *dianemo.Job[Args]) error
+	starts map[string]int
+	order  []string
+}
+
+func (s *script) run(ctx context.Context, job *dianemo.Job[Args]) error {
+	s.mu.Lock()
+	if s.starts == nil {
+		s.starts = map[string]int{}
+	}
+	s.starts[job.Name]++
+	s.order = append(s.order, job.Name)
+	do := s.does[job.Name]
+	s.mu.Unlock()
+	if do == nil {
+		return nil
+	}
+	return do(ctx, job)
+}
+
+func (s *script) set(name string, do func(ctx context.Context, job *dianemo.Job[Args]) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.does == nil {
+		s.does = map[string]func(context.Context, *dianemo.Job[Args]) error{}
+	}
+	s.does[name] = do
+}
+
+func (s *script) started(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.starts[name]
+}
+
+func fails(context.Context, *dianemo.Job[Args]) error { return dianemo.Fail(errors.New("as told")) }
+
+var chore = dianemo.NewKind[Args]("chore", dianemo.Policy{Retries: dianemo.None})
+
+// plan makes a workflow of these lines: a name and what it waits for, each with what must
+// become of it: +success, !failure, *end, ?chosen.
+func plan(name string, spread bool, lines ...string) *dianemo.Workflow {
+	wf := dianemo.NewWorkflow(name)
+	wf.Spread = spread
+	for _, line := range lines {
+		words := strings.Fields(line)
+		job := wf.Add(words[0], chore.New(Args{}))
+		for _, w := range words[1:] {
+			switch w[0] {
+			case '+':
+				job.After(w[1:])
+			case '!':
+				job.AfterFailure(w[1:])
+			case '*':
+				job.AfterEnd(w[1:])
+			case '?':
+				job.AfterChosen(w[1:])
+			}
+		}
+	}
+	return wf
+}
+
+func submit(t *testing.T, c *dianemo.Client, wf *dianemo.Workflow) string {
+	t.Helper()
+	id, err := c.Submit(t.Context(), wf)
+	require.NoError(t, err)
+	return id
+}
+
+// standing are the states of a workflow's jobs by their names.
+func standing(t *testing.T, c *dianemo.Client, id string) map[string]dianemo.State {
+	t.Helper()
+	g, err := c.WorkflowGraph(t.Context(), id)
+	require.NoError(t, err)
+	states := map[string]dianemo.State{}
+	for _, job := range g.Jobs {
+		states[job.Name] = job.State
+	}
+	return states
+}
+
+func TestAWorkflowRunsAsItsGraphSays(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		c := client(t, store)
+		var s script
+		s.set("bad", fails)
+		wf := plan("etl", spread, "extract", "left +extract", "right +extract", "join +left +right", "bad +join", "never +bad", "mend !bad", "always *bad *never")
+		id := submit(t, c, wf)
+		info, err := c.Workflow(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Running, info.State)
+		require.Equal(t, 8, info.Jobs)
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		require.Equal(t, dianemo.Failed, ends(t, c, id))
+		require.Equal(t, map[string]dianemo.State{"extract": "succeeded", "left": "succeeded", "right": "succeeded", "join": "succeeded", "bad": "failed",
+			"never": "skipped", "mend": "succeeded", "always": "succeeded"}, standing(t, c, id))
+		info, err = c.Workflow(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Failed, info.State)
+		require.Equal(t, "job", info.Reason)
+		require.Equal(t, "etl", info.Name)
+		require.Equal(t, map[dianemo.State]int{dianemo.Succeeded: 6, dianemo.Failed: 1, dianemo.Skipped: 1}, info.Counts)
+		require.Equal(t, 1.0, info.Progress())
+		require.False(t, info.EndedAt.Before(info.SubmittedAt))
+
+		// What failed is run again, and what waited for it; the rest stays.
+		s.set("bad", nil)
+		n, err := c.ResumeWorkflow(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+		require.Equal(t, dianemo.Succeeded, standing(t, c, id)["never"])
+		require.Equal(t, 2, s.started("bad"))
+		require.Equal(t, 1, s.started("extract"))
+		require.Equal(t, 1, s.started("never"))
+		require.Equal(t, 1, s.started("mend"))
+
+		page, err := c.Workflows(t.Context(), dianemo.WorkflowFilter{Names: []string{"etl"}, States: []dianemo.State{dianemo.Succeeded}})
+		require.NoError(t, err)
+		require.Contains(t, ids(page), id)
+	})
+}
+
+func ids(page dianemo.WorkflowPage) []string {
+	var all []string
+	for _, w := range page.Workflows {
+		all = append(all, w.ID)
+	}
+	return all
+}
+
+func TestADecisionPicksWhichChildrenRun(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		c := client(t, store)
+		var s script
+		s.set("size", func(ctx context.Context, job *dianemo.Job[Args]) error {
+			err := job.Choose(ctx, "huge")
+			var wrong *dianemo.FieldError
+			if !errors.As(err, &wrong) {
+				return fmt.Errorf("a child that it has not: %w", err)
+			}
+			return errors.Join(job.Choose(ctx, "small"), job.SetResult("is small"))
+		})
+		id := submit(t, c, plan("decide", spread, "size", "small +size", "big +size", "bigger +big", "join ?small ?bigger", "strict +small +bigger",
+			"none ?big ?bigger", "log *big"))
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+		require.Equal(t, map[string]dianemo.State{"size": "succeeded", "small": "succeeded", "big": "skipped", "bigger": "skipped", "join": "succeeded",
+			"strict": "skipped", "none": "skipped", "log": "succeeded"}, standing(t, c, id))
+		g, err := c.WorkflowGraph(t.Context(), id)
+		require.NoError(t, err)
+		for _, job := range g.Jobs {
+			if job.State == dianemo.Skipped {
+				require.Equal(t, "choice", job.Reason, job.Name)
+			}
+			if job.Name == "size" {
+				info := get(t, c, job.ID)
+				require.Len(t, info.Chosen, 1)
+				result, err := dianemo.ResultOf[string](info)
+				require.NoError(t, err)
+				require.Equal(t, "is small", result)
+			}
+		}
+		// Nothing of that is to be run again.
+		n, err := c.ResumeWorkflow(t.Context(), id)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	})
+}
+
+func TestACancelledWorkflowEndsAndCanBeResumed(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		c := client(t, store)
+		var s script
+		running := make(chan struct{})
+		s.set("b", func(ctx context.Context, job *dianemo.Job[Args]) error {
+			close(running)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		id := submit(t, c, plan("long", spread, "a", "b +a", "c +b", "d +c", "e *d"))
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		receive(t, running)
+		require.NoError(t, c.Cancel(t.Context(), id))
+		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		require.Equal(t, map[string]dianemo.State{"a": "succeeded", "b": "cancelled", "c": "cancelled", "d": "cancelled", "e": "cancelled"}, standing(t, c, id))
+		require.Equal(t, "cancel", get(t, c, id).Reason)
+		require.NoError(t, c.Cancel(t.Context(), id), "a second time")
+
+		s.set("b", nil)
+		n, err := c.ResumeWorkflow(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, 4, n)
+		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+		require.Equal(t, []string{"a", "b", "b", "c", "d", "e"}, s.order)
+	})
+}
+
+func TestAWrongWorkflowIsRefusedAndNothingOfItWritten(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c, err := dianemo.NewClient(store, dianemo.ClientConfig{Logger: quiet, MaxWorkflow: 5})
+		require.NoError(t, err)
+		t.Cleanup(c.Close)
+		var field *dianemo.FieldError
+		for name, wf := range map[string]*dianemo.Workflow{
+			"no jobs":        plan("w", false),
+			"a bad name":     plan("a workflow", false, "a"),
+			"a job twice":    plan("w", false, "a", "a"),
+			"unknown":        plan("w", false, "a +b"),
+			"too large":      plan("w", false, "a", "b", "c", "d", "e", "f"),
+			"a bad job name": plan("w", false, "a#b"),
+			"a long name":    plan("w", false, strings.Repeat("a", 120)),
+			"nil":            nil,
+			"a parent twice": plan("w", false, "a", "b +a *a"),
+			"an id of an own": func() *dianemo.Workflow {
+				w := plan("w", false, "a")
+				w.Add("b", chore.NewWith(Args{}, dianemo.Options{ID: "x"}))
+				return w
+			}(),
+			"args": func() *dianemo.Workflow {
+				w := plan("w", false, "a")
+				w.Add("b", dianemo.NewKind[any]("any", dianemo.Policy{}).New(func() {}))
+				return w
+			}(),
+			"a bad kind": func() *dianemo.Workflow {
+				w := plan("w", false, "a")
+				w.Add("b", dianemo.NewKind[any]("workflow/x", dianemo.Policy{}).New(1))
+				return w
+			}(),
+		} {
+			_, err := c.Submit(t.Context(), wf)
+			require.ErrorAs(t, err, &field, name)
+		}
+		var cycle *dianemo.CycleError
+		_, err = c.Submit(t.Context(), plan("w", false, "a +c", "b +a", "c +b"))
+		require.ErrorAs(t, err, &cycle)
+		require.ElementsMatch(t, []string{"a", "b", "c"}, cycle.IDs)
+		_, err = c.Submit(t.Context(), plan("w", false, "a +a"))
+		require.ErrorAs(t, err, &cycle)
+		wf := plan("w", false, "a")
+		wf.Add("b", chore.NewWith(Args{}, dianemo.Options{Parents: dianemo.After("nobody")}))
+		_, err = c.Submit(t.Context(), wf)
+		var gone *dianemo.ParentGoneError
+		require.ErrorAs(t, err, &gone)
+		require.Equal(t, "nobody", gone.Parent)
+		counts, err := c.Counts(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, counts)
+	})
+}
+
+func TestAWorkflowWithAnIDExistsOnce(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		c := client(t, store)
+		wf := plan("once", spread, "a", "b +a")
+		wf.ID = "the-one"
+		var mu sync.Mutex
+		accepted := 0
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				_, err := c.Submit(t.Context(), wf)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					accepted++
+				} else if !errors.Is(err, dianemo.ErrExists) {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if !spread {
+			require.Equal(t, 1, accepted)
+		}
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, (&script{}).run)) })
+		require.Equal(t, dianemo.Succeeded, ends(t, c, "the-one"))
+		wf.Spread = !spread // the same id, elsewhere
+		_, err := c.Submit(t.Context(), wf)
+		require.ErrorIs(t, err, dianemo.ErrExists)
+	})
+}
+
+// What a workflow's jobs wait for outside of it may have ended, or end later.
+func TestAWorkflowMayHaveParentsOutsideOfIt(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		c := client(t, store)
+		before, after := "before-"+fmt.Sprint(spread), "after-"+fmt.Sprint(spread)
+		enqueue(t, c, chore, dianemo.Options{ID: before})
+		var s script
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		require.Equal(t, dianemo.Succeeded, ends(t, c, before))
+		enqueue(t, c, chore, dianemo.Options{ID: after, Delay: 200 * time.Millisecond})
+		wf := plan("outside", spread, "a")
+		wf.Add("b", chore.NewWith(Args{}, dianemo.Options{Parents: dianemo.After(before, after)})).After("a")
+		id := submit(t, c, wf)
+		// And a job outside may wait for the workflow.
+		child := enqueue(t, c, chore, dianemo.Options{Parents: dianemo.After(id)})
+		require.Equal(t, dianemo.Succeeded, ends(t, c, child))
+		require.Equal(t, dianemo.Succeeded, get(t, c, id).State)
+		g, err := c.WorkflowGraph(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, []dianemo.GraphEdge{{Parent: "a", Child: "b", On: dianemo.OnSuccess}, {Parent: after, Child: "b", On: dianemo.OnSuccess},
+			{Parent: before, Child: "b", On: dianemo.OnSuccess}}, g.Edges)
+	})
+}
