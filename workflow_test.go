@@ -333,3 +333,23 @@ func TestAWorkflowMayHaveParentsOutsideOfIt(t *testing.T) {
 			{Parent: before, Child: "b", On: dianemo.OnSuccess}}, g.Edges)
 	})
 }
+
+func TestWhyIsABlockedJobNotRunning(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		c := client(t, store)
+		id := submit(t, c, plan("why", spread, "a", "b", "c +a +b", "d +c"))
+		g, err := c.WorkflowGraph(t.Context(), id)
+		require.NoError(t, err)
+		a, b, join, last := g.Jobs[0].ID, g.Jobs[1].ID, g.Jobs[2].ID, g.Jobs[3].ID
+		why, err := c.Why(t.Context(), join)
+		require.NoError(t, err)
+		require.Equal(t, dianemo.CauseBlocked, why.Cause)
+		require.ElementsMatch(t, []string{a, b}, []string{why.Parents[0].ID, why.Parents[1].ID})
+		why, err = c.Why(t.Context(), last)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("job %s is blocked: it waits for %s (blocked)", last, join), why.String())
+		why, err = c.Why(t.Context(), id)
+		require.NoError(t, err)
+		require.Len(t, why.Parents, 4)
+	})
+}
