@@ -270,6 +270,8 @@ func (q *Request) record() (Record, error) {
 	parents := withConditions(o.Parents)
 	if len(parents) <= specParents {
 		spec.Parents = parents
+	} else if spec.Many = len(parents); !slices.ContainsFunc(parents, func(p Parent) bool { return p.On != parents[0].On }) {
+		spec.ManyOn = parents[0].On
 	}
 	spec.Grace = inherit(q.policy.Grace, defaults(spec.Priority).Grace)
 	if o.Grace != 0 && o.Grace != spec.Grace {
@@ -343,7 +345,7 @@ func (j *StoredJob) decode() {
 	}
 	j.Info.Weight, j.Info.Headers, j.Info.Args = spec.Weight, spec.Headers, spec.Args
 	j.Info.Schedule, j.Info.ScheduledFor, j.Info.Parents = spec.Schedule, spec.At, spec.Parents
-	j.Info.Workflow, j.Info.Name = spec.Workflow, spec.Name
+	j.Info.Workflow, j.Info.Name, j.Info.ManyParents = spec.Workflow, spec.Name, spec.Many
 }
 
 // Counts reads how many jobs there are, by state, kind and priority. It looks

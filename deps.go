@@ -36,7 +36,7 @@ type Condition string
 
 const (
 	OnSuccess Condition = "success" // the default
-	OnFailure Condition = "failure" // it failed, was missed, cancelled, skipped or became unreachable
+	OnFailure Condition = "failure" // it failed, was missed, cancelled, skipped (but not left out by a decision) or became unreachable
 	OnEnd     Condition = "end"     // however
 	// OnChosen: it succeeded, or a decision left it out. If all parents were left out,
 	// so is the child.
@@ -77,12 +77,24 @@ func ParentResult[R, Args any](ctx context.Context, job *Job[Args], parent strin
 	names := func(id string) bool {
 		return slices.ContainsFunc(job.Parents, func(p Parent) bool { return p.ID == id })
 	}
-	if in := job.in(parent); in != "" && names(in) {
-		parent = in
+	ids := []string{parent}
+	if in := job.in(parent); in != "" {
+		ids = []string{in, parent}
 	}
-	if !names(parent) {
-		return none, &FieldError{"ParentResult(parent)", parent, "one of Job.Parents"}
+	at := slices.IndexFunc(ids, names)
+	for i := 0; at < 0 && i < len(ids) && job.run != nil && job.run.spec.Many > 0; i++ {
+		child, err := job.run.partition.peer.store.IsChild(ctx, ids[i], job.ID)
+		if err != nil {
+			return none, fmt.Errorf("dianemo: result of parent %s: %w", parent, err)
+		}
+		if child {
+			at = i
+		}
 	}
+	if at < 0 {
+		return none, &FieldError{"ParentResult(parent)", parent, "one of the job's parents"}
+	}
+	parent = ids[at]
 	if job.run == nil {
 		return none, fmt.Errorf("dianemo: result of parent %s: %w", parent, ErrNotFound)
 	}

@@ -227,6 +227,9 @@ func (p *Peer) handle(names []string, policy Policy, direct handler, raw Handler
 		if err := CheckName("Aliases", alias); err != nil {
 			return err
 		}
+		if IsWorkflow(alias) {
+			return &FieldError{"Aliases", alias, "names that do not begin with " + workflowPrefix}
+		}
 	}
 	fn, err := p.wrapped(direct, raw)
 	if err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -18,14 +20,18 @@ type family struct {
 	errs     []error
 	place    map[string]int // of the jobs, by id
 	calls    Call
+	by       uint64    // who says what they wait for
 	released []Release // what is to be told once all is there
 }
 
 func (c *Client) family(workflow string, records []Record) *family {
 	f := &family{Client: c, workflow: workflow, records: records, errs: make([]error, len(records)), place: make(map[string]int, len(records)),
-		calls: Call{Caller: uuid.NewString()}}
+		calls: Call{Caller: uuid.NewString()}, by: 1 + rand.Uint64N(1e15-1)}
 	for i := range records {
 		f.place[records[i].ID] = i
+		if records[i].Blocked {
+			records[i].Teller = f.by
+		}
 	}
 	return f
 }
@@ -98,7 +104,7 @@ func (f *family) needAll(ctx context.Context, telling Telling, waits map[int][]W
 				n++
 			}
 			err := f.insist(ctx, "enqueue", func() error {
-				_, err := f.store.Need(ctx, partition, telling, all[:n])
+				_, err := f.store.Need(ctx, partition, telling, f.by, all[:n])
 				f.mended(partition, err)
 				return err
 			})
@@ -239,9 +245,27 @@ func (f *family) enqueue(ctx context.Context) {
 			places, records = append(places, i), append(records, r)
 		}
 	}
-	for i, err := range f.acceptAll(ctx, records) {
+	for i, err := range f.acceptTold(ctx, records) {
 		f.errs[places[i]] = err
 	}
+}
+
+// acceptTold enqueues jobs of which it was told what they wait for. Where another has told
+// the same meanwhile, that one's jobs are about to be there.
+func (c *Client) acceptTold(ctx context.Context, records []Record) []error {
+	errs := c.acceptAll(ctx, records)
+	for i, err := range errs {
+		for try := 1; errors.Is(err, ErrMoved) && try <= 10; try++ {
+			standings, failed := c.store.Standings(ctx, []string{records[i].ID})
+			if failed == nil && standings[0].State != "" {
+				err = &ExistsError{ID: records[i].ID, State: standings[0].State}
+			} else if !pause(ctx, backoff(try, 10*time.Millisecond, 200*time.Millisecond)) {
+				break
+			}
+		}
+		errs[i] = err
+	}
+	return errs
 }
 
 // open opens the gates of those that were added, and says what their parents had come

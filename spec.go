@@ -34,6 +34,10 @@ type Spec struct {
 	At       time.Time
 	Follow   bool
 	Parents  []Parent // as long as they fit: see specParents
+	// Many is how many there are, where Parents does not name them, and ManyOn how they
+	// must end, if that is the same of all.
+	Many   int
+	ManyOn Condition
 	// Workflow is the workflow of which this is a job, "" for none, and Name its name there.
 	Workflow string
 	Name     string
@@ -71,6 +75,8 @@ const (
 	tagWorkflow = 'o'
 	tagName     = 'n'
 	tagAhead    = 'e'
+	tagMany     = 'm'
+	tagManyOn   = 'z'
 	tagArgs     = 'a'
 )
 
@@ -127,6 +133,10 @@ func EncodeSpec(s *Spec) []byte {
 		text(tagName, s.Name)
 	}
 	number(tagAhead, int64(s.Ahead))
+	if s.Many > 0 {
+		number(tagMany, int64(s.Many))
+		text(tagManyOn, string(s.ManyOn))
+	}
 	for _, p := range s.Parents {
 		text(tagParent, parentLetters[p.On]+p.ID)
 	}
@@ -188,6 +198,8 @@ func (s *Spec) set(tag byte, v []byte) error {
 		s.Workflow = string(v)
 	case tagName:
 		s.Name = string(v)
+	case tagManyOn:
+		s.ManyOn = Condition(v)
 	case tagParent:
 		for on, letter := range parentLetters {
 			if id, ok := strings.CutPrefix(string(v), letter); ok {
@@ -205,7 +217,7 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Headers = map[string]string{}
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
-	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead:
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead, tagMany:
 		i, n := binary.Varint(v)
 		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
@@ -233,6 +245,8 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.At = time.UnixMilli(i).UTC()
 		case tagFollow:
 			s.Follow = i != 0
+		case tagMany:
+			s.Many = int(i)
 		case tagAhead:
 			s.Ahead = time.Duration(i)
 		}

@@ -15,7 +15,7 @@ func (f *fixture) workflow(told map[string]dianemo.State) {
 	f.t.Helper()
 	p := f.Partition(flow)
 	need := func(telling dianemo.Telling, w dianemo.Wait) {
-		exist, err := f.Need(f.t.Context(), p, telling, []dianemo.Wait{w})
+		exist, err := f.Need(f.t.Context(), p, telling, 1, []dianemo.Wait{w})
 		require.NoError(f.t, err)
 		require.Equal(f.t, []bool{false}, exist)
 	}
@@ -34,7 +34,7 @@ func (f *fixture) workflow(told map[string]dianemo.State) {
 
 func (f *fixture) tellWorkflow(job string, state dianemo.State, seen int64) {
 	f.t.Helper()
-	reply, err := f.Release(f.t.Context(), f.Partition(flow), f.call("teller"), []dianemo.Release{{Child: flow, Parent: job, State: state, Seen: seen}})
+	reply, err := f.Release(f.t.Context(), f.Partition(flow), f.call("teller"), []dianemo.Release{{Child: flow, Parent: job, State: state, Number: seen}})
 	require.NoError(f.t, err)
 	require.Len(f.t, reply.Jobs, 1)
 }
