@@ -182,12 +182,21 @@ type Call struct {
 // ErrSuperseded: the caller has made a later call; this one changed nothing now.
 const ErrSuperseded = storeError("dianemo: a later call of this caller was here")
 
-// A Message tells a peer where to look. It carries nothing itself, so a lost one
+// A Message tells a peer where to look. Nothing depends on it, so a lost one
 // costs time and nothing else. The zero Message says that some were missed.
 type Message struct {
 	Word      Word
-	Partition int    // for Look and BeatNow; may be Everywhere
-	Kind      string // for Look: of the work, or ""
+	Partition int       // for Look, BeatNow and KeepNear; for the first two it may be Everywhere
+	Kind      string    // for Look: of the work, or ""
+	Near      []NearJob // for KeepNear
+}
+
+// A NearJob is kept for a peer until then: it is due at that time, and that peer may
+// claim it before.
+type NearJob struct {
+	ID    string
+	Lane  Lane
+	Until time.Time // by the store's clock
 }
 
 // Everywhere stands for all partitions.
@@ -197,11 +206,12 @@ const Everywhere = -1
 type Word string
 
 const (
-	Look    Word = "look" // the partition has work sooner than known
-	BeatNow Word = "beat" // something was decided about runs of this peer in the partition
-	ShowNow Word = "show" // something was decided about this peer, or all
-	BidNow  Word = "bid"  // the leader has left
-	FireNow Word = "fire" // a schedule of the partition, or Everywhere, is due sooner than known; for the leader
+	Look     Word = "look" // the partition has work sooner than known
+	BeatNow  Word = "beat" // something was decided about runs of this peer in the partition
+	ShowNow  Word = "show" // something was decided about this peer, or all
+	BidNow   Word = "bid"  // the leader has left
+	KeepNear Word = "near" // jobs of the partition are kept for this peer
+	FireNow  Word = "fire" // a schedule of the partition, or Everywhere, is due sooner than known; for the leader
 )
 
 // A Lane is where jobs wait for a claim. All its jobs have the same kind,
@@ -335,6 +345,9 @@ type Claim struct {
 	// each of these. Index 0 is unused.
 	Room  [10]int
 	Lanes []ClaimLane // in the order in which they are to be claimed
+	// Near are jobs that it may take from these lanes although they are not due yet,
+	// each once. They are due when it does.
+	Near []NearJob
 	// From is where the reply's page of lanes begins; see TurnReply.Next.
 	From int
 	// Stance says whether the peer stands among the idle from now on; it may come
@@ -583,9 +596,10 @@ type ReleaseReply struct {
 type Released struct {
 	Moved
 	Lane    Lane
-	Revived bool   // it had ended, and no longer has
-	Near    string // the peer for which it is kept until it is due
-	Corrupt bool   // what it waits for could not be read: it ends
+	Revived bool      // it had ended, and no longer has
+	Near    string    // the peer for which it is kept
+	Until   time.Time // until it is due, then; zero unless Near is set
+	Corrupt bool      // what it waits for could not be read: it ends
 }
 
 // A Standing is where a job stands, as stored: one that waits in its lane is Scheduled.

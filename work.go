@@ -26,6 +26,7 @@ type partition struct {
 	finished []finished      // returned and not yet settled
 	sending  []finished      // of these, those in the turn under way
 	news     []string        // kinds of which there was news
+	near     []NearJob       // kept for this peer
 
 	// Only the loop touches these.
 	turn    uint64 // number of the last
@@ -219,6 +220,7 @@ func (part *partition) plan() (Claim, levels) {
 		if part.look.Swap(false) {
 			part.watch()
 		}
+		part.letGo(func(NearJob) bool { return true })
 		part.stopSaving()
 		p.ledger.leave(&part.place)
 		return Claim{Stance: p.stance(false)}, levels{}
@@ -230,7 +232,8 @@ func (part *partition) plan() (Claim, levels) {
 			l.stuck, l.beyond = 0, false
 		}
 	}
-	need, hold := part.wants(due, capacity, now)
+	near := part.nearLanes()
+	need, hold := part.wants(due, near, capacity, now)
 	look := part.look.Swap(false)
 	looks := look || part.owed || hold != nil
 	if looks {
@@ -264,8 +267,12 @@ func (part *partition) plan() (Claim, levels) {
 	if jobs == 0 {
 		jobs = part.batch // without a budget it only learns what there is, so that what becomes free goes to the most urgent
 	}
-	claim := Claim{Limit: min(part.batch, jobs), Room: grant, Lanes: part.view.choose(due, grant, capacity, part.takeNews(), part.may),
+	near = slices.DeleteFunc(near, func(l *laneKnown) bool { return l.nearNeed(capacity) > grant.fits(l.Priority) })
+	claim := Claim{Limit: min(part.batch, jobs), Room: grant, Lanes: part.view.choose(near, due, grant, capacity, part.takeNews(), part.may),
 		From: part.page, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter, Hold: hold}
+	if len(near) > 0 {
+		claim.Near = part.chooseNear(near)
+	}
 	if len(due) == 0 {
 		claim.Stance = p.stance(true)
 	}
@@ -283,7 +290,7 @@ func (part *partition) watch() {
 
 // wants is what a claim must have room for, by levels, and the lane that the
 // peer asks to hold, if one has been passed over for long enough.
-func (part *partition) wants(due []*laneKnown, capacity levels, now time.Time) (need levels, hold *Lane) {
+func (part *partition) wants(due, near []*laneKnown, capacity levels, now time.Time) (need levels, hold *Lane) {
 	room, reach := part.peer.ledger.now(&part.place)
 	if h := part.heavy; h != nil && (h.passed.IsZero() || part.view.rests(h) || h.need(capacity) == 0 || h.least() > reach.fits(h.Priority)) {
 		h.beyond = h.need(capacity) == 0
@@ -298,6 +305,11 @@ func (part *partition) wants(due []*laneKnown, capacity levels, now time.Time) (
 			hold = &l.Lane
 		}
 		if n > 0 && part.may(l) && (need[l.Priority] == 0 || n < need[l.Priority]) {
+			need[l.Priority] = n
+		}
+	}
+	for _, l := range near {
+		if n := l.nearNeed(capacity); need[l.Priority] == 0 || n < need[l.Priority] {
 			need[l.Priority] = n
 		}
 	}
@@ -396,6 +408,7 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 	part.hand(reply)
 	part.view.heard(claim.From, reply.Lanes, reply.Next == 0, part.peer.own)
 	part.view.paused = reply.Paused
+	part.tried(claim, reply)
 	if part.page = reply.Next; part.page != 0 {
 		part.look.Store(true) // the listing goes on
 	}

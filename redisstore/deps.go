@@ -214,8 +214,12 @@ func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, r
 	for i, r := range releases {
 		word, revived := strings.CutSuffix(text(reply[4+3*i]), "<")
 		lane, _ := parseBase(text(reply[5+3*i]))
+		lane.Again = found[places[r.Child]].lane.Again
 		job := &answer.Jobs[i]
-		*job = dianemo.Released{Moved: dianemo.Moved{ID: r.Child, State: dianemo.State(word), Kind: lane.Kind, Priority: lane.Priority}, Lane: lane, Revived: revived, Near: text(reply[6+3*i])}
+		*job = dianemo.Released{Moved: dianemo.Moved{ID: r.Child, State: dianemo.State(word), Kind: lane.Kind, Priority: lane.Priority}, Lane: lane, Revived: revived}
+		if until, peer, ok := strings.Cut(text(reply[6+3*i]), ":"); ok {
+			job.Near, job.Until = peer, time.UnixMilli(number(until))
+		}
 		switch word {
 		case "none":
 			job.State = ""
