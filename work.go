@@ -42,7 +42,7 @@ type partition struct {
 	renew   bool          // the hold on it is to be renewed
 	planned time.Time     // the store\'s clock when the last plan was made
 	owed    bool          // it is to look once there are tokens again
-	next    time.Time     // when a lane's patience ends, by our clock; zero: none waits
+	next    time.Time     // when it is to plan again, for example since a lane's patience ends, by our clock; zero: never
 	carry   levels        // the peer's capacity at the last plan
 
 	told    atomic.Bool  // a message about runs came since the last claim was sent
@@ -282,9 +282,22 @@ func (part *partition) plan() (Claim, levels) {
 // watch makes a leader that does not claim now look at what is due later all the
 // same: it keeps the time for all.
 func (part *partition) watch() {
-	if part.peer.leading() != 0 && time.Since(part.watched) > 100*time.Millisecond {
-		part.watched = time.Now()
-		signal(part.peer.soon)
+	if part.peer.leading() == 0 {
+		return
+	}
+	if again := part.watched.Add(100 * time.Millisecond); time.Now().Before(again) {
+		part.look.Store(true) // since the round that was asked for may have been before the news
+		part.planBy(again)
+		return
+	}
+	part.watched = time.Now()
+	signal(part.peer.soon)
+}
+
+// planBy makes the loop plan again at that time at the latest.
+func (part *partition) planBy(at time.Time) {
+	if part.next.IsZero() || at.Before(part.next) {
+		part.next = at
 	}
 }
 
