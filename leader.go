@@ -49,10 +49,11 @@ func (p *Peer) resign(ctx context.Context) {
 		p.logger.Info("the lease was not given up; it will run out", "err", err)
 		return
 	}
-	p.bidden = false
 	if err := p.store.Tell(ctx, "", Message{Word: BidNow}); err != nil {
 		p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
+		return // if ctx has ended, leave does it again
 	}
+	p.bidden = false
 }
 
 // lead bids for the lease and renews it, three times in each lease.
