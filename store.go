@@ -85,8 +85,8 @@ type Store interface {
 	// Members lists the jobs of a workflow after that one, in order.
 	Members(ctx context.Context, workflow, after string, limit int) ([]string, error)
 	// Link makes jobs the children of jobs of this partition, or makes them so no longer.
-	// It returns the parents' states, "" for one that does not exist.
-	Link(ctx context.Context, partition int, how Linking, ties []Tie) ([]State, error)
+	// It returns the parents.
+	Link(ctx context.Context, partition int, how Linking, ties []Tie) ([]Linked, error)
 	// Heirs reads whose children are to be told, the next ones.
 	Heirs(ctx context.Context, partition, parents, children int) ([]Heirs, error)
 	// Passed says that the children were told as Heirs said. It reports whether there
@@ -545,6 +545,12 @@ const (
 
 // A Tie is between a parent and a child.
 type Tie struct{ Parent, Child string }
+
+// Linked is a parent as Link found it. State is "" for one that does not exist.
+type Linked struct {
+	State State
+	Peer  string // of its last run
+}
 
 // Heirs are children that are to be told what has become of their parent. Where Listed
 // is set, the parent is a workflow, its jobs are to be told of its gate, and State is Open
