@@ -165,7 +165,7 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 		}
 		if s.Err == nil {
 			ahead := s.Now.Sub(begin.Add(took / 2))
-			part.surveyed.Store(&surveyed{s, ahead})
+			part.surveyed.Store(&surveyed{s, ahead, s.Now.Sub(begin.Add(took))})
 			part.kick()
 			if chore != nil {
 				part.clock.set(wakes[s.Partition], s.Fires, ahead)

@@ -149,17 +149,24 @@ func (c *Client) passOn(partition int, n News, self string) (again time.Time) {
 	return time.Time{}
 }
 
-// passOn tells another peer, once, of due work that this one can't take.
+// passOn tells another peer, once, of due work that this one can't take. If that may
+// not be due yet, for all that is known of the store's clock, it comes later: who is told
+// too early finds nothing.
 func (part *partition) passOn(l *laneKnown) {
-	if !l.told.Equal(l.due) {
-		n := News{Kind: l.Kind, Priority: l.Priority}
-		if l.Lane.Weight > 0 {
-			n.Weight = l.least()
-		}
-		if again := part.peer.passOn(part.number, n, part.peer.id); !again.IsZero() {
-			part.planBy(again)
-			return
-		}
-		l.told = l.due
+	if l.told.Equal(l.due) {
+		return
 	}
+	if sure := l.due.Add(-part.least); l.due.After(part.known) && time.Now().Before(sure) {
+		part.planBy(sure)
+		return
+	}
+	n := News{Kind: l.Kind, Priority: l.Priority}
+	if l.Lane.Weight > 0 {
+		n.Weight = l.least()
+	}
+	if again := part.peer.passOn(part.number, n, part.peer.id); !again.IsZero() {
+		part.planBy(again)
+		return
+	}
+	l.told = l.due
 }

@@ -35,6 +35,7 @@ type partition struct {
 	place   place         // in the line for tokens
 	batch   int           // jobs claimed at most, by how long turns take
 	ahead   time.Duration // the store's clock less ours
+	least   time.Duration // the least that this can be
 	watched time.Time     // when it last asked for a round
 	known   time.Time     // the store's clock when the view was last heard of
 	trip    time.Duration // the quickest turn so far: mostly the network's part
@@ -59,7 +60,7 @@ type partition struct {
 // surveyed is a partition as a round found it.
 type surveyed struct {
 	*Survey
-	ahead time.Duration // the store's clock less ours
+	ahead, least time.Duration // as in partition
 }
 
 // finished is a run that has returned.
@@ -191,7 +192,7 @@ func (part *partition) takeSurvey() {
 		return // a claim has seen more since
 	}
 	part.view.paused = nil // if they still are, the next claim says so
-	part.ahead = s.ahead
+	part.ahead, part.least = s.ahead, s.least
 	part.view.heard(0, s.Lanes, s.Next == 0, part.peer.own)
 	if part.page = s.Next; part.page != 0 && !part.peer.refrains() {
 		part.look.Store(true) // the listing goes on
@@ -389,7 +390,7 @@ func (part *partition) measure(begin time.Time, reply TurnReply, claim Claim) {
 		return
 	}
 	if part.ahead == 0 || took < 8*part.trip+50*time.Millisecond { // else where in it the clock was read is a guess
-		part.ahead = reply.Now.Sub(begin.Add(took / 2))
+		part.ahead, part.least = reply.Now.Sub(begin.Add(took/2)), reply.Now.Sub(begin.Add(took))
 	}
 	switch held := took - part.trip; {
 	case held > 5*time.Millisecond && len(reply.Jobs) > 32:
