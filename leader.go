@@ -50,8 +50,10 @@ func (p *Peer) resign(ctx context.Context) {
 		return
 	}
 	if err := p.store.Tell(ctx, "", Message{Word: BidNow}); err != nil {
-		p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
-		return // if ctx has ended, leave does it again
+		if ctx.Err() == nil { // else leave does it again
+			p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
+		}
+		return
 	}
 	p.bidden = false
 }
