@@ -38,6 +38,9 @@ type Client struct {
 	waits  waits
 
 	maxWorkflow int
+	// near takes jobs that are kept for a peer, if this client is part of that one; nil:
+	// it is of none.
+	near func(peer string, partition int, jobs []NearJob) bool
 
 	opening chan struct{}             // held by the one caller that opens the store
 	boxes   atomic.Pointer[[]*outbox] // one for each partition, once opened
@@ -283,7 +286,8 @@ func (q *Request) record() (Record, error) {
 		if spec.Grace > 0 {
 			spec.Grace += slack
 		}
-		if o.RunAt.IsZero() {
+		// What may be kept for a peer is due when that is over, not earlier than others.
+		if o.RunAt.IsZero() && !slices.ContainsFunc(parents, func(p Parent) bool { return p.Near > 0 }) {
 			spec.Ahead = time.Duration(float64(slack) * q.ahead).Truncate(time.Millisecond)
 		}
 	}

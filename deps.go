@@ -26,8 +26,10 @@ type Parent struct {
 	MayBeGone bool
 	// Near keeps the job for the peer that ran this parent, for example for the files
 	// that it left there: once released, it is due after this time, and only that peer
-	// may start it before. At most an hour. If several parents have it, the one that
-	// ended last counts.
+	// may start it before, as soon as it has tokens. Nobody cuts the time short, also
+	// if that peer is gone, drained or has no handler for it. At most an hour. If
+	// several parents have it, the one that ended last counts. After a requeue of
+	// the child alone, the job runs anywhere.
 	Near time.Duration
 }
 

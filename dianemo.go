@@ -195,6 +195,7 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}, beatSoon: make(chan struct{}, 1), soon: make(chan struct{}, 1),
 		bid: make(chan struct{}, 1), fireSoon: make(chan struct{}, 1), visible: make(chan struct{}, 1)}
 	p.logger = p.logger.With("peer", p.id)
+	p.Client.near = p.keepNear
 	return p, nil
 }
 
@@ -429,6 +430,9 @@ func (p *Peer) hear(m Message) {
 			part.told.Store(true)
 			part.beatNow.Store(true)
 		}
+	}
+	if m.Word == KeepNear {
+		p.keepNear(p.id, m.Partition, m.Near)
 	}
 	if m.Word == "" || m.Word == FireNow {
 		p.fireNow(m.Partition, m.Word == "" || m.Partition == Everywhere)

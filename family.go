@@ -149,9 +149,9 @@ func (f *family) link(ctx context.Context) error {
 				for i, t := range some {
 					call[i] = t.Tie
 				}
-				var states []State
+				var parents []Linked
 				err := f.insist(ctx, "enqueue", func() (err error) {
-					states, err = f.store.Link(ctx, partition, how, call)
+					parents, err = f.store.Link(ctx, partition, how, call)
 					f.mended(partition, err)
 					return err
 				})
@@ -159,14 +159,14 @@ func (f *family) link(ctx context.Context) error {
 					return err
 				}
 				for i, t := range some {
-					switch state := states[i]; {
+					switch parent := parents[i]; {
 					case here:
-					case state == "" && t.mayBeGone:
-						f.release(t.Child, t.Parent, fitting(t.on))
-					case state == "":
+					case parent.State == "" && t.mayBeGone:
+						f.release(t.Child, t.Parent, Linked{State: fitting(t.on)})
+					case parent.State == "":
 						f.errs[t.child] = &ParentGoneError{t.Child, t.Parent}
-					case state.Finished() || state == Unchosen:
-						f.release(t.Child, t.Parent, state)
+					case parent.State.Finished() || parent.State == Unchosen:
+						f.release(t.Child, t.Parent, parent)
 					}
 				}
 			}
@@ -183,8 +183,8 @@ func fitting(on Condition) State {
 	return Succeeded
 }
 
-func (f *family) release(child, parent string, state State) {
-	f.released = append(f.released, Release{Child: child, Parent: parent, State: state})
+func (f *family) release(child, parent string, found Linked) {
+	f.released = append(f.released, Release{Child: child, Parent: parent, State: found.State, Peer: found.Peer})
 }
 
 // disown refuses the descendants of those that were refused, and has it forgotten
@@ -299,7 +299,7 @@ func (f *family) open(ctx context.Context) error {
 				f.errs[i] = fmt.Errorf("%w: one of its parents was not accepted", ErrUnconfirmed)
 			}
 		}
-		f.release(r.ID, "", state)
+		f.release(r.ID, "", Linked{State: state})
 	}
 	f.released = slices.DeleteFunc(f.released, func(r Release) bool {
 		return errors.As(f.errs[f.place[r.Child]], new(*ParentGoneError))

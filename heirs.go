@@ -41,6 +41,7 @@ func (c *Client) releaseIn(ctx context.Context, partition int, calls *Call, all 
 		if err != nil {
 			return nil, err
 		}
+		var near map[string][]NearJob // by the peers for which they are kept
 		for i, job := range reply.Jobs {
 			if job.Corrupt {
 				c.logger.Error("what a job waits for could not be read; it ends", "job", job.ID, "parent", some[i].Parent)
@@ -49,10 +50,17 @@ func (c *Client) releaseIn(ctx context.Context, partition int, calls *Call, all 
 				continue
 			}
 			c.hooks.Release(ReleaseInfo{job.ID, job.Kind, job.Priority, job.State, some[i].Parent})
+			if job.Near != "" && job.State == Scheduled {
+				if near == nil {
+					near = map[string][]NearJob{}
+				}
+				near[job.Near] = append(near[job.Near], NearJob{job.ID, job.Lane, job.Until})
+			}
 			if job.Revived {
 				revived = append(revived, Release{Parent: job.ID, State: job.State, Number: job.Number})
 			}
 		}
+		c.tellNear(ctx, partition, near)
 		c.wake(partition, "", reply.News...)
 		if reply.Heirs {
 			c.releaseHeirs(partition)

@@ -88,8 +88,8 @@ type Store interface {
 	// Members lists the jobs of a workflow after that one, in order.
 	Members(ctx context.Context, workflow, after string, limit int) ([]string, error)
 	// Link makes jobs the children of jobs of this partition, or makes them so no longer.
-	// It returns the parents' states, "" for one that does not exist.
-	Link(ctx context.Context, partition int, how Linking, ties []Tie) ([]State, error)
+	// It returns the parents.
+	Link(ctx context.Context, partition int, how Linking, ties []Tie) ([]Linked, error)
 	// Heirs reads whose children are to be told, the next ones, and until when there are
 	// some, as in Heirs.Since.
 	Heirs(ctx context.Context, partition, parents, children int) (heirs []Heirs, until int64, err error)
@@ -190,12 +190,21 @@ type Call struct {
 // ErrSuperseded: the caller has made a later call; this one changed nothing now.
 const ErrSuperseded = storeError("dianemo: a later call of this caller was here")
 
-// A Message tells a peer where to look. It carries nothing itself, so a lost one
+// A Message tells a peer where to look. Nothing depends on it, so a lost one
 // costs time and nothing else. The zero Message says that some were missed.
 type Message struct {
 	Word      Word
-	Partition int    // for Look and BeatNow; may be Everywhere
-	Kind      string // for Look: of the work, or ""
+	Partition int       // for Look, BeatNow and KeepNear; for the first two it may be Everywhere
+	Kind      string    // for Look: of the work, or ""
+	Near      []NearJob // for KeepNear
+}
+
+// A NearJob is kept for a peer until then: it is due at that time, and that peer may
+// claim it before.
+type NearJob struct {
+	ID    string
+	Lane  Lane
+	Until time.Time // by the store's clock
 }
 
 // Everywhere stands for all partitions.
@@ -205,11 +214,12 @@ const Everywhere = -1
 type Word string
 
 const (
-	Look    Word = "look" // the partition has work sooner than known
-	BeatNow Word = "beat" // something was decided about runs of this peer in the partition
-	ShowNow Word = "show" // something was decided about this peer, or all
-	BidNow  Word = "bid"  // the leader has left
-	FireNow Word = "fire" // a schedule of the partition, or Everywhere, is due sooner than known; for the leader
+	Look     Word = "look" // the partition has work sooner than known
+	BeatNow  Word = "beat" // something was decided about runs of this peer in the partition
+	ShowNow  Word = "show" // something was decided about this peer, or all
+	BidNow   Word = "bid"  // the leader has left
+	KeepNear Word = "near" // jobs of the partition are kept for this peer
+	FireNow  Word = "fire" // a schedule of the partition, or Everywhere, is due sooner than known; for the leader
 )
 
 // A Lane is where jobs wait for a claim. All its jobs have the same kind,
@@ -346,6 +356,9 @@ type Claim struct {
 	// each of these. Index 0 is unused.
 	Room  [10]int
 	Lanes []ClaimLane // in the order in which they are to be claimed
+	// Near are jobs that it may take from these lanes although they are not due yet,
+	// each once. They are due when it does.
+	Near []NearJob
 	// From is where the reply's page of lanes begins; see TurnReply.Next.
 	From int
 	// Stance says whether the peer stands among the idle from now on; it may come
@@ -544,6 +557,12 @@ const (
 // A Tie is between a parent and a child.
 type Tie struct{ Parent, Child string }
 
+// Linked is a parent as Link found it. State is "" for one that does not exist.
+type Linked struct {
+	State State
+	Peer  string // of its last run
+}
+
 // Heirs are children that are to be told what has become of their parent. Where Listed
 // is set, the parent is a workflow, its jobs are to be told of its gate, and State is Open
 // or Void. If the parent has not ended, or no longer has, only workflows are to be told.
@@ -595,10 +614,11 @@ type ReleaseReply struct {
 type Released struct {
 	Moved
 	Lane    Lane
-	Revived bool   // it had ended, and no longer has
-	Number  int64  // its own, if it was revived
-	Near    string // the peer for which it is kept until it is due
-	Corrupt bool   // what it waits for could not be read: it ends
+	Revived bool      // it had ended, and no longer has
+	Number  int64     // its own, if it was revived
+	Near    string    // the peer for which it is kept
+	Until   time.Time // until it is due, then; zero unless Near is set
+	Corrupt bool      // what it waits for could not be read: it ends
 }
 
 // A Standing is where a job stands, as stored: one that waits in its lane is Scheduled.

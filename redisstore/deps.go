@@ -54,7 +54,7 @@ func (s *Store) Need(ctx context.Context, partition int, telling dianemo.Telling
 }
 
 // Link implements [dianemo.Store].
-func (s *Store) Link(ctx context.Context, partition int, how dianemo.Linking, ties []dianemo.Tie) ([]dianemo.State, error) {
+func (s *Store) Link(ctx context.Context, partition int, how dianemo.Linking, ties []dianemo.Tie) ([]dianemo.Linked, error) {
 	t := s.tag(partition)
 	args := []any{string(how)}
 	for _, tie := range ties {
@@ -66,16 +66,16 @@ func (s *Store) Link(ctx context.Context, partition int, how dianemo.Linking, ti
 		return nil, err
 	}
 	reply := replies[0]
-	if len(reply) != 1+len(ties) {
+	if len(reply) != 1+2*len(ties) {
 		return nil, fmt.Errorf("redisstore: link answered %d values for %d edges", len(reply), len(ties))
 	}
-	states := make([]dianemo.State, len(ties))
-	for i := range states {
-		if state := text(reply[1+i]); state != "gone" {
-			states[i] = dianemo.State(state)
+	parents := make([]dianemo.Linked, len(ties))
+	for i := range parents {
+		if state := text(reply[1+2*i]); state != "gone" {
+			parents[i] = dianemo.Linked{State: dianemo.State(state), Peer: text(reply[2+2*i])}
 		}
 	}
-	return states, verdict(reply)
+	return parents, verdict(reply)
 }
 
 // Children implements [dianemo.Store].
@@ -231,8 +231,12 @@ func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, r
 	for i, r := range releases {
 		word, own, revived := strings.Cut(text(reply[3+3*i]), "<")
 		lane, _ := parseBase(text(reply[4+3*i]))
+		lane.Again = found[places[r.Child]].lane.Again
 		job := &answer.Jobs[i]
-		*job = dianemo.Released{Moved: dianemo.Moved{ID: r.Child, State: dianemo.State(word), Kind: lane.Kind, Priority: lane.Priority}, Lane: lane, Revived: revived, Number: number(own), Near: text(reply[5+3*i])}
+		*job = dianemo.Released{Moved: dianemo.Moved{ID: r.Child, State: dianemo.State(word), Kind: lane.Kind, Priority: lane.Priority}, Lane: lane, Revived: revived, Number: number(own)}
+		if until, peer, ok := strings.Cut(text(reply[5+3*i]), ":"); ok {
+			job.Near, job.Until = peer, time.UnixMilli(number(until))
+		}
 		switch word {
 		case "none":
 			job.State = ""

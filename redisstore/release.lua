@@ -20,7 +20,7 @@
 --       {'superseded'}
 --       word: the state that the job is in now, with a < and its own number in kids behind it if it had ended and no
 --       longer has; none: it means nothing to it; corrupt: what it waits for could not be read, it ends; moved: it is in another lane, nothing was done
---       peer: for which a scheduled job is kept until it is due
+--       peer: for which a scheduled job is kept until it is due, behind that time (ms) and a colon
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
@@ -195,8 +195,8 @@ for _, id in ipairs(children) do
         if becomes == 'scheduled' then
           if m.due + 0 <= 0 then
             if total.peer ~= '' then
-              c.peer = total.peer
               m.due = int(now + total.wait)
+              c.peer = m.due .. ':' .. total.peer
             else
               m.due = int(now + m.due) -- somewhat earlier, for what lies on a long path
             end
