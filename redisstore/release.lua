@@ -155,8 +155,11 @@ local function outcome(c)
     return 'failed', 'job'
   end
   if c.corrupt then return 'skipped', 'corrupt' end
-  if total.violated > 0 then return 'skipped', total.left == total.violated and 'choice' or 'parent' end
-  if total.pending > 0 then return 'blocked', '' end
+  -- Where a decision left it out, it waits for its other parents all the same: whether one of those ended otherwise decides
+  -- what becomes of its children, and they must not depend on who was first.
+  if total.violated > total.left then return 'skipped', 'parent' end
+  if total.pending > total.violated then return 'blocked', '' end
+  if total.violated > 0 then return 'skipped', 'choice' end
   if total.out > 0 and not total.fit then return 'skipped', 'choice' end
   return 'scheduled', ''
 end
