@@ -101,3 +101,35 @@ func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
 		require.Equal(t, dianemo.Cancelled, f.stored(flow), "that it was cancelled counts more")
 	})
 }
+
+// What is cancelled with its workflow takes with it what waits for it there; but not what is
+// behind a gate, since it is to be run again: that only hears of it, and is skipped if nothing
+// newer comes before the gate opens.
+func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
+	for _, on := range []dianemo.Condition{dianemo.OnSuccess, dianemo.OnFailure, dianemo.OnEnd, dianemo.OnChosen} {
+		t.Run(string(on), func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				tell := func(parent string, state dianemo.State, seen int64) {
+					t.Helper()
+					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: parent, State: state, Seen: seen}})
+					require.NoError(t, err)
+				}
+				_, err := f.Need(t.Context(), f.Partition("child"), dianemo.TellIt, []dianemo.Wait{{ID: "child", Parents: []dianemo.Parent{{ID: "parent", On: on}}, Gate: dianemo.OwnGate}})
+				require.NoError(t, err)
+				r := record("child", lane("kind"))
+				r.Blocked = true
+				f.enqueue(r)
+				tell("parent", dianemo.Withdrawn, 1)
+				require.Equal(t, dianemo.Blocked, f.stored("child"), "the gate is closed")
+				tell("", dianemo.Open, 0)
+				require.Equal(t, dianemo.Skipped, f.stored("child"))
+				tell("parent", dianemo.Scheduled, 3)
+				require.Equal(t, dianemo.Blocked, f.stored("child"), "its parent is run again")
+				tell("parent", dianemo.Withdrawn, 2)
+				require.Equal(t, dianemo.Blocked, f.stored("child"), "that was before")
+				tell("parent", dianemo.Withdrawn, 4)
+				require.Equal(t, dianemo.Cancelled, f.stored("child"))
+			})
+		})
+	}
+}
