@@ -358,7 +358,7 @@ func TestAWorkflowThatIsCancelledWhileItIsResumedEnds(t *testing.T) {
 	c := client(t, store)
 	require.NoError(t, store.Open(t.Context()))
 	start(t, store, quick, func(p *dianemo.Peer) { handle(t, p, "other", dianemo.Policy{}, returns(nil)) }) // it leads
-	for i := range 6 { // the order of the partitions is any
+	for i := range 6 {                                                                                      // the order of the partitions is any
 		wf := plan("race", true, "a", "b +a")
 		wf.ID = fmt.Sprintf("race%d", i)
 		require.NotEqual(t, store.Partition("a/"+wf.ID), store.Partition("b/"+wf.ID), "so that they are made to wait by two calls")

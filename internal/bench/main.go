@@ -32,6 +32,9 @@ func main() {
 	load := flag.Bool("load", false, "let the peers give way to the load of the host, as they do by default")
 	give := flag.Bool("giveway", false, "instead, show two peers that give way to a process that burns the CPU")
 	many := flag.Int("schedules", 0, "instead, show what so many schedules cost, for example 10000")
+	links := flag.Int("chain", 0, "instead, run a chain of so many jobs, for example 1000")
+	heirs := flag.Int("children", 0, "instead, run so many children of one parent, for example 100000")
+	size := flag.Int("workflow", 0, "instead, run a workflow of so many jobs, for example 100000")
 	if isPart, err := part(); isPart {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -45,6 +48,12 @@ func main() {
 		measure = giveWay
 	} else if *many > 0 {
 		measure = func() error { return schedules(*many) }
+	} else if *links > 0 {
+		measure = func() error { return onFlows(*load, chain(*links)) }
+	} else if *heirs > 0 {
+		measure = func() error { return onFlows(*load, children(*heirs)) }
+	} else if *size > 2 {
+		measure = func() error { return onFlows(*load, workflow(*size)) }
 	}
 	if err := measure(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
