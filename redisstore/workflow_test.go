@@ -133,3 +133,25 @@ func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
 		})
 	}
 }
+
+// Why a job is skipped decides what becomes of its children, so it may not depend on which of
+// its parents was first.
+func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
+	for name, ends := range map[string][2]dianemo.State{"left out first": {dianemo.Unchosen, dianemo.Failed}, "failed first": {dianemo.Failed, dianemo.Unchosen}} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				f.need("child", "one", "other")
+				r := record("child", lane("kind"))
+				r.Blocked = true
+				f.enqueue(r)
+				for i, state := range ends {
+					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: []string{"one", "other"}[i], State: state, Seen: int64(i + 1)}})
+					require.NoError(t, err)
+				}
+				standings, err := f.Standings(t.Context(), []string{"child"})
+				require.NoError(t, err)
+				require.Equal(t, []dianemo.Standing{{State: dianemo.Skipped, Reason: "parent"}}, standings)
+			})
+		})
+	}
+}
