@@ -180,11 +180,12 @@ func (c *Client) deliverSome(ctx context.Context, partition int, calls *Call) (r
 			case h.Decides && !slices.Contains(h.Chosen, child):
 				r.State = Unchosen
 			case h.Reason == withdrawn:
-				// What would start since this one has ended is withdrawn, too.
+				// What would start since this one has ended is withdrawn, too. It must be told, for
+				// it may be behind a gate: then withdraw came before it was to be run again.
 				if same, err := c.sameWorkflow(ctx, h.Parent, child); err != nil {
 					return round, err
 				} else if same {
-					continue
+					r.State = Withdrawn
 				}
 			}
 			children = append(children, r)

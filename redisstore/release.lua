@@ -15,7 +15,9 @@
 -- ARGV  1 call number, 2 number of lanes, for each: name, base name,
 --       then for each edge: child, lane (its place) in which it would wait, 0: no such job was found; parent ('' for the
 --       gate), its state ('open' or 'void' for the gate; 'withdrawn' for a blocked job whose workflow is cancelled, gate or
---       none), its number in kids, the peer of its last run; for a gate: who must have told what the job waits for, or ''
+--       none, and for a parent in that workflow that was cancelled so: the job is cancelled with it, and whatever it wanted
+--       of that parent, it has not got it), its number in kids, the peer of its last run; for a gate: who must have told what
+--       the job waits for, or ''
 -- Reply {'ok', news (as of enqueue), number of jobs to be found in the outbox, for each edge: word, base name, peer, ...},
 --       {'superseded'}
 --       word: the state that the job is in now, with a < and its own number in kids behind it if it had ended and no
@@ -61,6 +63,7 @@ local ended = {succeeded = true, failed = true, missed = true, unreachable = tru
 -- if it says nothing.
 local function judge(letter, state)
   if letter == 'g' then return (state == 'open' or state == 'void' or state == 'withdrawn') and '-' or nil end
+  if state == 'withdrawn' then return '!' end
   if not ended[state] then return (state == 'scheduled' or state == 'blocked' or state == 'running') and '' or nil end
   if letter == 'm' then
     if state == 'cancelled' then return '?' end
@@ -82,7 +85,8 @@ for i = begin, #ARGV, 6 do
   local how = values[field]
   if how == nil then how = hows[edges] end
   local word = 'none'
-  local withdrawn = not how and state == 'withdrawn' and c.m and c.m.state == 'blocked' and not c.flow and (peer == '' or peer == c.total.by)
+  local withdrawn = not how and state == 'withdrawn' and parent == '' and c.m and c.m.state == 'blocked' and not c.flow
+    and (peer == '' or peer == c.total.by)
   local moves = c.m and (c.m.state == 'blocked' or c.m.state == 'skipped' or c.flow)
   if (how or withdrawn) and moves and (lane == 0 or ARGV[2 + 2 * lane] ~= c.m.lane) then
     word = 'moved'
@@ -123,6 +127,8 @@ for i = begin, #ARGV, 6 do
             if near ~= '' and peer ~= '' then total.wait, total.peer = near, peer end
           end
         end
+        -- Behind a gate it is to be run again, and so may be its parent: what that comes to is told before the gate opens.
+        if state == 'withdrawn' and parent ~= '' and not c.gated and c.m and c.m.state == 'blocked' then c.void, c.withdrawn = true, true end
         word = '' -- told below, when all is counted
       end
     end
@@ -160,8 +166,11 @@ local function outcome(c)
     return 'failed', 'job'
   end
   if c.corrupt then return 'skipped', 'corrupt' end
-  if total.violated > 0 then return 'skipped', total.left == total.violated and 'choice' or 'parent' end
-  if total.pending > 0 then return 'blocked', '' end
+  -- Where a decision left it out, it waits for its other parents all the same: whether one of those ended otherwise decides
+  -- what becomes of its children, and they must not depend on who was first.
+  if total.violated > total.left then return 'skipped', 'parent' end
+  if total.pending > total.violated then return 'blocked', '' end
+  if total.violated > 0 then return 'skipped', 'choice' end
   if total.out > 0 and not total.fit then return 'skipped', 'choice' end
   return 'scheduled', ''
 end
