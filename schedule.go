@@ -19,7 +19,7 @@ type Schedule struct {
 	Name string
 	Rule Rule
 	// Job is what an occurrence runs: see [Kind.New] and [Kind.NewWith]. Its Options
-	// may have neither ID, RunAt, Delay nor Unique. Priority and Grace are stamped now,
+	// may have neither ID, RunAt, Delay, Parents nor Unique. Priority and Grace are stamped now,
 	// by the kind's Policy as this process has it; the occurrence is due, and its grace
 	// begins, at its instant. A kind that no peer handles is allowed: its jobs wait, and
 	// [ScheduleInfo].Handlers is 0.
@@ -170,6 +170,8 @@ func (d *definition) setJob(q *Request) error {
 		return &FieldError{"Schedule.Job: Options.RunAt", o.RunAt, "none: the rule says it"}
 	case o.Delay != 0:
 		return &FieldError{"Schedule.Job: Options.Delay", o.Delay, "none: the rule says it"}
+	case len(o.Parents) > 0:
+		return &FieldError{"Schedule.Job: Options.Parents", o.Parents[0].ID, "none: each occurrence is a job of its own"}
 	case o.Unique != (Unique{}):
 		return &FieldError{"Schedule.Job: Options.Unique", o.Unique.Key, "none: see Schedule.Overlap"}
 	}

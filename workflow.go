@@ -52,7 +52,7 @@ func NewWorkflow(name string) *Workflow { return &Workflow{name: name} }
 
 // Add adds a job under a name that no other job of the workflow has. The request is made
 // by [Kind.New] or [Kind.NewWith]; its Options may name parents, by their ids, outside
-// of the workflow, but neither ID nor Unique.
+// of the workflow, but neither ID, Delay nor Unique.
 func (w *Workflow) Add(name string, request Request) *WorkflowJob {
 	job := &WorkflowJob{name: name, request: request}
 	w.jobs = append(w.jobs, job)
@@ -148,6 +148,9 @@ func (w *Workflow) records(limit int) (own Record, jobs []Record, err error) {
 		o := &request.options
 		if o.ID != "" || o.Unique.Key != "" {
 			return own, nil, j.fails(&FieldError{"Options.ID, Options.Unique", inherit(o.ID, o.Unique.Key), "empty in a workflow: the job's id is made of the workflow's and its name"})
+		}
+		if o.Delay != 0 {
+			return own, nil, j.fails(&FieldError{"Options.Delay", o.Delay, "0 in a workflow; RunAt may be set"})
 		}
 		o.ID = memberID(id, j.name, w.Spread)
 		if len(o.ID) > 128 {
