@@ -97,13 +97,17 @@ func (f *family) needAll(ctx context.Context, telling Telling, waits map[int][]W
 				edges += len(all[n].Parents) + 1
 				n++
 			}
-			err := f.insist(ctx, "enqueue", func() error {
-				_, err := f.store.Need(ctx, partition, telling, all[:n])
+			var refused []bool
+			err := f.insist(ctx, "enqueue", func() (err error) {
+				refused, err = f.store.Need(ctx, partition, telling, all[:n])
 				f.mended(partition, err)
 				return err
 			})
 			if err != nil {
 				return err
+			}
+			if telling == JoinIt && slices.Contains(refused, true) {
+				return errTurned
 			}
 			all = all[n:]
 		}

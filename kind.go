@@ -265,6 +265,9 @@ type Request struct {
 	// end is, from 0, the end, to 1, the longest of all.
 	workflow, name string
 	ahead          float64
+	// Where a schedule has made that: its name, and the instant of its rule.
+	schedule string
+	at       time.Time
 }
 
 // New is a request for a job with the kind's own settings.

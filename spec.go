@@ -38,7 +38,10 @@ type Spec struct {
 	Workflow string
 	Name     string
 	Ahead    time.Duration // how much earlier than others it is due when it is released
-	Args     []byte
+	// Plan has, in a workflow that a schedule makes, the specs of its jobs: with their
+	// names, and those of their parents in place of ids.
+	Plan [][]byte
+	Args []byte
 }
 
 // SpecVersion is the version that this program writes, and the newest that it
@@ -68,9 +71,11 @@ const (
 	tagAt       = 'i'
 	tagFollow   = 'f'
 	tagParent   = 'q'
+	tagNear     = 'z' // of the parent before it
 	tagWorkflow = 'o'
 	tagName     = 'n'
 	tagAhead    = 'e'
+	tagPlan     = 'j'
 	tagArgs     = 'a'
 )
 
@@ -124,11 +129,14 @@ func EncodeSpec(s *Spec) []byte {
 	}
 	if s.Workflow != "" {
 		text(tagWorkflow, s.Workflow)
+	}
+	if s.Name != "" {
 		text(tagName, s.Name)
 	}
 	number(tagAhead, int64(s.Ahead))
 	for _, p := range s.Parents {
 		text(tagParent, parentLetters[p.On]+p.ID)
+		number(tagNear, int64(p.Near))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Headers)) { // so that equal specs are equal bytes
 		value := s.Headers[name]
@@ -136,6 +144,9 @@ func EncodeSpec(s *Spec) []byte {
 		b = binary.AppendUvarint(b, uint64(len(name)+len(value)+uvarintLen(len(name))))
 		b = binary.AppendUvarint(b, uint64(len(name)))
 		b = append(append(b, name...), value...)
+	}
+	for _, job := range s.Plan {
+		text(tagPlan, string(job))
 	}
 	text(tagArgs, string(s.Args))
 	return b
@@ -146,7 +157,7 @@ func uvarintLen(n int) int {
 	return binary.PutUvarint(b[:], uint64(n))
 }
 
-// DecodeSpec reads the stored form. Args shares memory with b.
+// DecodeSpec reads the stored form. Args and Plan share memory with b.
 func DecodeSpec(b []byte) (*Spec, error) {
 	if len(b) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", errSpecCorrupt)
@@ -194,6 +205,8 @@ func (s *Spec) set(tag byte, v []byte) error {
 				s.Parents = append(s.Parents, Parent{ID: id, On: on})
 			}
 		}
+	case tagPlan:
+		s.Plan = append(s.Plan, v)
 	case tagArgs:
 		s.Args = v
 	case tagHeader:
@@ -205,7 +218,7 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Headers = map[string]string{}
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
-	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead:
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead, tagNear:
 		i, n := binary.Varint(v)
 		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
@@ -235,6 +248,10 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Follow = i != 0
 		case tagAhead:
 			s.Ahead = time.Duration(i)
+		case tagNear:
+			if n := len(s.Parents); n > 0 {
+				s.Parents[n-1].Near = time.Duration(i)
+			}
 		}
 	}
 	return nil

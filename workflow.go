@@ -31,6 +31,11 @@ type Workflow struct {
 
 	name string
 	jobs []*WorkflowJob
+
+	// Where a schedule has made it: its name, the instant of its rule, and when the jobs
+	// without parents are due.
+	schedule string
+	at, due  time.Time
 }
 
 // A WorkflowJob is one job of a [Workflow].
@@ -162,6 +167,9 @@ func (w *Workflow) records(limit int) (own Record, jobs []Record, err error) {
 			o.Parents = append(o.Parents, p)
 		}
 		request.workflow, request.name = id, j.name
+		if request.schedule, request.at = w.schedule, w.at; len(j.parents) == 0 && !w.due.IsZero() {
+			o.RunAt = w.due
+		}
 		if most > 1 {
 			request.ahead = float64(longest[i]-1) / float64(most-1)
 		}
@@ -170,13 +178,18 @@ func (w *Workflow) records(limit int) (own Record, jobs []Record, err error) {
 		}
 		jobs[i].Blocked = true // by the gate
 	}
-	args, err := json.Marshal(workflowArgs{len(jobs), w.Spread})
+	spec, err := w.spec()
 	if err != nil {
 		return own, nil, err
 	}
-	spec := Spec{Kind: workflowPrefix + w.name, Priority: 2, Grace: Unlimited, Args: args}
-	own = Record{ID: id, Lane: spec.Lane(), Blocked: true, Spec: EncodeSpec(&spec)}
+	own = Record{ID: id, Lane: spec.Lane(), Blocked: true, Spec: EncodeSpec(spec)}
 	return own, jobs, nil
+}
+
+// spec is that of the workflow's own job.
+func (w *Workflow) spec() (*Spec, error) {
+	args, err := json.Marshal(workflowArgs{len(w.jobs), w.Spread})
+	return &Spec{Kind: workflowPrefix + w.name, Priority: 2, Grace: Unlimited, Args: args}, err
 }
 
 // fails says which job is wrong.
@@ -272,7 +285,7 @@ func (c *Client) Submit(ctx context.Context, workflow *Workflow) (string, error)
 	if err := c.acceptAll(ctx, []Record{own})[0]; err != nil {
 		return own.ID, err
 	}
-	if err := f.fill(ctx); err != nil {
+	if err := f.fill(ctx); err != nil && !errors.Is(err, errTurned) {
 		return own.ID, f.void(ctx, err)
 	}
 	opened, err := f.turn(ctx, Open)
@@ -317,8 +330,12 @@ func (f *family) outside(ctx context.Context) error {
 	return nil
 }
 
+// errTurned: a workflow's gate is not closed any more, so it takes no more jobs.
+const errTurned = storeError("dianemo: the workflow's gate is not closed")
+
 // fill puts the workflow's jobs into the store, behind its gate. What is there already,
-// because it was tried before, is left as it is.
+// because it was tried before, is left as it is. It returns errTurned if the gate is not
+// closed.
 func (f *family) fill(ctx context.Context) error {
 	partition := f.store.Partition(f.workflow)
 	for some := range slices.Chunk(f.records, depsCall) {
