@@ -48,6 +48,21 @@ func (r *runs) once(t *testing.T, jobs int) {
 	require.Len(t, r.jobs, jobs)
 }
 
+// onceOf requires the same of the jobs of one workflow.
+func (r *runs) onceOf(t *testing.T, workflow string, jobs int) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	started := map[string]bool{}
+	for _, job := range r.jobs {
+		if job.Workflow == workflow {
+			started[job.ID] = true
+			require.Equal(t, 1, r.starts[job.ID], job.ID)
+		}
+	}
+	require.Len(t, started, jobs)
+}
+
 // fired is a hook that passes on what a peer fires.
 func fired(into chan<- dianemo.FireInfo) *dianemo.Hooks {
 	return &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { into <- i }}
@@ -148,13 +163,18 @@ func (s *faultyStore) Release(ctx context.Context, partition int, call dianemo.C
 // The steps in which an occurrence's jobs come into the store.
 var unfoldSteps = []string{"enlist", "join", "tell", "expect", "enqueue", "release"}
 
-// The leader that has fired dies in each of the steps, before the first call or, where
-// there are several, the second.
+// The leader that has fired dies in each of the steps, before the first call or, where the
+// jobs are of several partitions, the second.
 func TestAnotherLeaderSubmitsWhatTheOneThatFiredCouldNot(t *testing.T) {
 	for _, step := range unfoldSteps {
 		for _, after := range []int{0, 1} {
 			t.Run(fmt.Sprintf("%s/%d", step, after), func(t *testing.T) {
 				onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+					require.NoError(t, store.Open(t.Context()))
+					several := step == "tell" || step == "expect" || step == "enqueue"
+					if after > 0 && (!several || !spread || store.Partitions() == 1) {
+						return // there is one call
+					}
 					stuck := make(chan struct{}, 1000)
 					var mu sync.Mutex
 					calls := 0
@@ -177,26 +197,17 @@ func TestAnotherLeaderSubmitsWhatTheOneThatFiredCouldNot(t *testing.T) {
 					first := start(t, faulty, config, func(*dianemo.Peer) {})
 					c := client(t, store)
 					name := fmt.Sprintf("s-%v", spread)
-					once, err := dianemo.At(time.Now().Add(50 * time.Millisecond))
-					require.NoError(t, err)
-					put(t, c, dianemo.Schedule{Name: name, Rule: once, Workflow: nightly(spread)})
+					put(t, c, dianemo.Schedule{Name: name, Rule: every(t, time.Second), Workflow: nightly(spread)})
 					id := receive(t, events).ID
-					whole := false
-					select {
-					case <-stuck:
-					case <-time.After(50 * time.Millisecond): // there is no second call of this step
-						whole = after > 0
-						require.True(t, whole)
-					}
-					if !whole {
-						require.Equal(t, dianemo.Blocked, get(t, c, id).State)
-					}
+					receive(t, stuck)
+					require.NoError(t, c.PauseSchedule(t.Context(), name))
+					require.Equal(t, dianemo.Blocked, get(t, c, id).State)
 					require.NoError(t, first.stop())
 					var ran runs
 					start(t, store, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, ran.run)) })
 					require.Equal(t, dianemo.Succeeded, ends(t, c, id))
 					require.Equal(t, nightlyJobs, standing(t, c, id))
-					ran.once(t, 5)
+					ran.onceOf(t, id, 5)
 				})
 			})
 		}
@@ -208,6 +219,9 @@ func TestAnotherLeaderSubmitsWhatTheOneThatFiredCouldNot(t *testing.T) {
 func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 	for _, kept := range []bool{true, false} {
 		for _, step := range unfoldSteps {
+			if kept && (step == "join" || step == "tell" || step == "expect") {
+				continue // the next step is no other
+			}
 			t.Run(fmt.Sprintf("%s/kept=%v", step, kept), func(t *testing.T) {
 				onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 					held, goOn := make(chan struct{}), make(chan struct{})
@@ -534,7 +548,7 @@ func TestAWorkflowWhosePlanIsCorruptIsCancelled(t *testing.T) {
 		for id, spec := range map[string]dianemo.Spec{
 			"s@args":  {Args: []byte("x"), Plan: [][]byte{whole}},
 			"s@short": {Args: []byte(`{"jobs":2}`), Plan: [][]byte{whole}},
-			"s@spec":  {Args: []byte(`{"jobs":1}`), Plan: [][]byte{[]byte("x")}},
+			"s@spec":  {Args: []byte(`{"jobs":1}`), Plan: [][]byte{[]byte("0")}},
 			"s@names": {Args: []byte(`{"jobs":2}`), Plan: [][]byte{whole, whole}},
 			"s@newer": {Args: []byte(`{"jobs":1}`), Plan: [][]byte{ahead}},
 			"s@whole": {Args: []byte(`{"jobs":1}`), Plan: [][]byte{whole}},
