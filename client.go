@@ -182,6 +182,9 @@ func (c *Client) EnqueueMany(ctx context.Context, requests ...Request) ([]string
 }
 
 func (c *Client) enqueueMany(ctx context.Context, requests []Request) ([]string, error) {
+	if len(requests) > 0 && requests[0].submission != nil {
+		return nil, c.submit(ctx, *requests[0].submission, requests)
+	}
 	ids := make([]string, len(requests))
 	records := make([]Record, len(requests))
 	for i := range requests {

@@ -46,7 +46,7 @@ const (
 )
 
 // After are parents that must succeed. If one ends otherwise, the child is skipped,
-// and its own children in turn; if that one is requeued and then succeeds, they wait
+// and its own children in turn; if that one is requeued, they wait
 // again.
 func After(ids ...string) []Parent { return parentsOf(OnSuccess, ids) }
 

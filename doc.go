@@ -73,8 +73,16 @@
 // # Parents and children
 //
 // A job with Options.Parents is blocked until these have ended as it wants: see
-// [After], [AfterFailure] and [AfterEnd]. A parent that ends otherwise makes it
-// [Skipped], and its own children in turn.
+// [After], [AfterFailure], [AfterEnd] and [AfterChosen]. A parent that ends otherwise makes
+// it [Skipped], and its own children in turn. A handler that calls [Job.Choose] picks which of
+// its children go on.
+//
+// # Workflows
+//
+// A [Workflow] is a graph of jobs that [Client.Submit] accepts as a whole or not at all. It
+// is a job itself: [Client.Wait] waits for its end and [Client.Cancel] cancels all of it.
+// [Client.Workflow] tells its progress, [Client.WorkflowGraph] draws it,
+// [Client.ResumeWorkflow] runs again what did not succeed.
 //
 // # What is promised
 //

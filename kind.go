@@ -266,8 +266,9 @@ type Request struct {
 	workflow, name string
 	ahead          float64
 	// Where a schedule has made that: its name, and the instant of its rule.
-	schedule string
-	at       time.Time
+	schedule   string
+	at         time.Time
+	submission *submission // nil unless it passes through WrapEnqueue
 }
 
 // New is a request for a job with the kind's own settings.

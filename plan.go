@@ -32,7 +32,11 @@ func (w *Workflow) plan(schedule string) (*Spec, error) {
 	}
 	made := *w
 	made.ID = OccurrenceID(schedule, time.UnixMilli(1)) + "-00000000" // none is longer
-	if _, _, err := made.records(MaxWorkflow); err != nil {
+	_, requests, err := made.requests(MaxWorkflow)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := members(requests); err != nil {
 		return nil, err
 	}
 	own, err := w.spec()
@@ -182,8 +186,11 @@ func (p *planned) records() ([]Record, error) {
 		return nil, err
 	}
 	w.ID, w.schedule, w.at, w.due = p.id, p.spec.Schedule, p.spec.At, p.spec.RunAt
-	_, jobs, err := w.records(MaxWorkflow)
-	return jobs, err
+	_, requests, err := w.requests(MaxWorkflow)
+	if err != nil {
+		return nil, err
+	}
+	return members(requests)
 }
 
 // plannedOf finds the workflows of schedules among jobs whose gates are closed. The

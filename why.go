@@ -42,9 +42,23 @@ type Why struct {
 	// urgent, and those of its priority that were due earlier. Counted where Cause
 	// is CauseHot, CauseTokens or CauseNext.
 	Ahead int64
+	// Parents are those that have not ended, where Cause is CauseBlocked; of a workflow,
+	// its jobs; at most MaxWhyParents, and More of them. None: the job was not wholly
+	// enqueued, or its release is under way.
+	Parents []WhyParent
+	More    int
 	// Peers is what keeps the job from each live peer. Empty where that does not
 	// matter.
 	Peers []WhyPeer
+}
+
+// MaxWhyParents is how many parents a Why names.
+const MaxWhyParents = 10
+
+// WhyParent is a job for which another one waits.
+type WhyParent struct {
+	ID    string
+	State State // as stored: one that waits in its lane is Scheduled
 }
 
 // WhyPeer is one live peer's part of it.
@@ -65,7 +79,7 @@ func (w *Why) String() string {
 	case CauseRunning:
 		return fmt.Sprintf("job %s is running on %s since %s", j.ID, j.Peer, j.StartedAt.Format(time.RFC3339))
 	case CauseBlocked:
-		return fmt.Sprintf("job %s is blocked: it has parents that have not ended", j.ID)
+		return fmt.Sprintf("job %s is blocked: %s", j.ID, w.blockers())
 	case CauseNotDue:
 		return fmt.Sprintf("job %s is not due before %s%s", j.ID, j.Due.Format(time.RFC3339Nano), because(j.Reason))
 	case CauseExpired:
@@ -101,6 +115,21 @@ func (w *Why) String() string {
 	return b.String()
 }
 
+func (w *Why) blockers() string {
+	if len(w.Parents) == 0 {
+		return "it was not wholly enqueued yet, or is about to be released"
+	}
+	names := make([]string, len(w.Parents))
+	for i, p := range w.Parents {
+		names[i] = fmt.Sprintf("%s (%s)", p.ID, p.State)
+	}
+	text := "it waits for " + strings.Join(names, ", ")
+	if w.More > 0 {
+		text += fmt.Sprintf(" and %d more", w.More)
+	}
+	return text
+}
+
 func because(reason string) string {
 	if reason == "" {
 		return ""
@@ -124,6 +153,10 @@ func (c *Client) Why(ctx context.Context, id string) (*Why, error) {
 		w.Cause = CauseRunning
 	case job.State == Blocked:
 		w.Cause = CauseBlocked
+		err = c.whyBlocked(ctx, w)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if w.Cause != "" {
 		return w, nil
@@ -160,6 +193,38 @@ func (c *Client) Why(ctx context.Context, id string) (*Why, error) {
 		w.Ahead = ahead
 	}
 	return w, nil
+}
+
+func (c *Client) whyBlocked(ctx context.Context, w *Why) error {
+	look := func(ids []string, standings []Standing) error {
+		for i, s := range standings {
+			switch {
+			case s.State == "" || s.State.Finished():
+			case len(w.Parents) == MaxWhyParents:
+				w.More++
+			default:
+				w.Parents = append(w.Parents, WhyParent{ids[i], s.State})
+			}
+		}
+		return nil
+	}
+	if IsWorkflow(w.Job.Kind) {
+		return c.members(ctx, w.Job.ID, look)
+	}
+	var ids []string
+	for _, p := range w.Job.Parents {
+		ids = append(ids, p.ID)
+	}
+	for some := range slices.Chunk(ids, MaxCallJobs) {
+		standings, err := c.store.Standings(ctx, some)
+		if err != nil {
+			return err
+		}
+		if err := look(some, standings); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // waits is what the job's own times say, or "".

@@ -128,9 +128,9 @@ type workflowArgs struct {
 	Spread bool `json:"spread,omitempty"`
 }
 
-// records checks the workflow and makes the jobs of one submission: the workflow's own,
-// and its jobs'. It does not look at jobs outside of it.
-func (w *Workflow) records(limit int) (own Record, jobs []Record, err error) {
+// requests checks the workflow and makes what one submission asks for: its own job, and
+// the others.
+func (w *Workflow) requests(limit int) (own Record, jobs []Request, err error) {
 	if w == nil {
 		return own, nil, &FieldError{"workflow", nil, "a Workflow, made by NewWorkflow"}
 	}
@@ -147,7 +147,7 @@ func (w *Workflow) records(limit int) (own Record, jobs []Record, err error) {
 		}
 		id = made.String()
 	}
-	jobs = make([]Record, len(w.jobs))
+	jobs = make([]Request, len(w.jobs))
 	for i, j := range w.jobs {
 		request := j.request
 		o := &request.options
@@ -173,10 +173,7 @@ func (w *Workflow) records(limit int) (own Record, jobs []Record, err error) {
 		if most > 1 {
 			request.ahead = float64(longest[i]-1) / float64(most-1)
 		}
-		if jobs[i], err = request.record(); err != nil {
-			return own, nil, j.fails(err)
-		}
-		jobs[i].Blocked = true // by the gate
+		jobs[i] = request
 	}
 	spec, err := w.spec()
 	if err != nil {
@@ -263,42 +260,82 @@ func aheadOf(grace time.Duration) time.Duration {
 //   - with [ErrUnconfirmed] among them: it is not known whether it was accepted.
 //
 // While Redis can't be reached it waits and tries again until ctx ends.
+// WrapEnqueue is put around it with the requests of its jobs, in the order in which they
+// were added; it must pass on as many.
 func (c *Client) Submit(ctx context.Context, workflow *Workflow) (string, error) {
-	own, jobs, err := workflow.records(c.maxWorkflow)
+	own, jobs, err := workflow.requests(c.maxWorkflow)
 	if err != nil {
 		return "", err
 	}
+	if c.around == nil {
+		return own.ID, c.submit(ctx, submission{own, len(jobs)}, jobs)
+	}
+	for i := range jobs {
+		jobs[i].submission = &submission{own, len(jobs)}
+	}
+	_, err = c.around(ctx, jobs)
+	return own.ID, err
+}
+
+// A submission is what a workflow's requests belong to on their way through WrapEnqueue.
+type submission struct {
+	own  Record
+	jobs int
+}
+
+func (c *Client) submit(ctx context.Context, s submission, requests []Request) error {
+	if len(requests) != s.jobs {
+		return &FieldError{"WrapEnqueue", fmt.Sprintf("%d requests", len(requests)), fmt.Sprintf("as many as the workflow has jobs, %d", s.jobs)}
+	}
+	own := s.own
+	jobs, err := members(requests)
+	if err != nil {
+		return err
+	}
 	ctx, done, err := c.enter(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer done()
 	f := c.family(own.ID, jobs)
 	if err := f.outside(ctx); err != nil {
-		return "", err
+		return err
 	}
 	// Its own job comes first, so that of two with the same id only one goes on.
 	gate := map[int][]Wait{c.store.Partition(own.ID): {{ID: own.ID, Gate: OwnGate}}}
 	if err := f.needAll(ctx, TellIt, gate); err != nil {
-		return "", err
+		return err
 	}
 	if err := c.acceptAll(ctx, []Record{own})[0]; err != nil {
-		return own.ID, err
+		return err
 	}
 	if err := f.fill(ctx); err != nil && !errors.Is(err, errTurned) {
-		return own.ID, f.void(ctx, err)
+		return f.void(ctx, err)
 	}
 	opened, err := f.turn(ctx, Open)
-	switch {
-	case err != nil:
-		return own.ID, f.void(ctx, err)
-	case !opened:
-		if err := f.withdraw(ctx, own.ID, &f.calls); err != nil {
-			return own.ID, err
-		}
-		return own.ID, fmt.Errorf("dianemo: workflow %s: it took so long to submit it that it was given up", own.ID)
+	if err != nil {
+		return f.void(ctx, err)
 	}
-	return own.ID, nil
+	if !opened {
+		if err := f.withdraw(ctx, own.ID, &f.calls); err != nil {
+			return err
+		}
+		return fmt.Errorf("dianemo: workflow %s: it took so long to submit it that it was given up", own.ID)
+	}
+	return nil
+}
+
+// members are a workflow's jobs.
+func members(requests []Request) ([]Record, error) {
+	jobs := make([]Record, len(requests))
+	for i := range requests {
+		var err error
+		if jobs[i], err = requests[i].record(); err != nil {
+			return nil, fmt.Errorf("job %q of the workflow: %w", requests[i].name, err)
+		}
+		jobs[i].Blocked = true // by the gate
+	}
+	return jobs, nil
 }
 
 // outside checks the parents that are not in the workflow.

@@ -338,3 +338,66 @@ func TestAWorkflowMayHaveParentsOutsideOfIt(t *testing.T) {
 			{Parent: before, Child: "b", On: dianemo.OnSuccess}}, g.Edges)
 	})
 }
+
+func TestWhyIsABlockedJobNotRunning(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		c := client(t, store)
+		id := submit(t, c, plan("why", spread, "a", "b", "c +a +b", "d +c"))
+		g, err := c.WorkflowGraph(t.Context(), id)
+		require.NoError(t, err)
+		a, b, join, last := g.Jobs[0].ID, g.Jobs[1].ID, g.Jobs[2].ID, g.Jobs[3].ID
+		why, err := c.Why(t.Context(), join)
+		require.NoError(t, err)
+		require.Equal(t, dianemo.CauseBlocked, why.Cause)
+		require.ElementsMatch(t, []string{a, b}, []string{why.Parents[0].ID, why.Parents[1].ID})
+		why, err = c.Why(t.Context(), last)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("job %s is blocked: it waits for %s (blocked)", last, join), why.String())
+		why, err = c.Why(t.Context(), id)
+		require.NoError(t, err)
+		require.Len(t, why.Parents, 4)
+	})
+}
+
+func TestJobsOnTheLongestPathGoFirst(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		c := client(t, store)
+		lines := []string{"root", "link-1 +root"}
+		var s script
+		released := make(chan string, 100)
+		for i := range 10 {
+			name := fmt.Sprintf("child-%d", i)
+			lines = append(lines, name+" +root")
+			if i < 4 {
+				// A job and what comes after it is claimed before its children are told of its end.
+				s.set(name, func(context.Context, *dianemo.Job[Args]) error {
+					receive(t, released)
+					return nil
+				})
+			}
+		}
+		for i := 2; i <= 5; i++ {
+			lines = append(lines, fmt.Sprintf("link-%d +link-%d", i, i-1))
+		}
+		due := make(chan time.Duration, 1)
+		s.set("link-3", func(_ context.Context, job *dianemo.Job[Args]) error {
+			due <- time.Since(job.Due)
+			return nil
+		})
+		id := submit(t, c, plan("long", false, lines...))
+		claimed := make(chan dianemo.ClaimInfo, 100)
+		hooks := &dianemo.Hooks{Claim: func(i dianemo.ClaimInfo) { claimed <- i }, Release: func(i dianemo.ReleaseInfo) {
+			if i.State == dianemo.Scheduled && strings.Contains(i.ID, "@link-") && !strings.HasSuffix(i.ID, "-1") {
+				released <- i.ID
+			}
+		}}
+		start(t, store, dianemo.Config{Tokens: 1, Hooks: hooks}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+		require.Equal(t, []string{"root", "link-1", "child-0", "link-2", "child-1", "link-3", "child-2", "link-4", "child-3", "child-4"}, s.order[:10],
+			"the last link is as far from the end as the children, and was released later")
+		require.Less(t, receive(t, due), 20*time.Second, "when it was to start is not told otherwise")
+		for range s.order {
+			require.Less(t, receive(t, claimed).Waited, 20*time.Second)
+		}
+	})
+}

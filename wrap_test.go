@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -191,8 +192,8 @@ func TestAWrappedHandlerGetsTheSameJob(t *testing.T) {
 		if !field.IsExported() {
 			continue
 		}
-		if field.Name == "Parents" {
-			continue // a child has these, and no occurrence is one: see TestAChildReadsItsParentsResults
+		if slices.Contains([]string{"Parents", "Workflow", "Name"}, field.Name) {
+			continue // a child has these, and no occurrence is one: see TestAChildReadsItsParentsResults and TestAWrappedEnqueueSeesAWorkflow
 		}
 		require.False(t, direct.Field(i).IsZero(), field.Name)
 		require.False(t, wrapped.Field(i).IsZero(), field.Name)
@@ -276,4 +277,40 @@ func TestWrongHandlersAreRefused(t *testing.T) {
 	n, err := dianemo.ResultOf[struct{ A, B int }](&dianemo.JobInfo{Result: []byte(`{"A":1,"B":"x"}`)})
 	require.Error(t, err)
 	require.Zero(t, n, "nothing half decoded")
+}
+
+func TestAWrappedEnqueueSeesAWorkflow(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		drop := false
+		c, err := dianemo.NewClient(store, dianemo.ClientConfig{Logger: quiet, WrapEnqueue: func(next dianemo.EnqueueFunc) dianemo.EnqueueFunc {
+			return func(ctx context.Context, requests []dianemo.Request) ([]string, error) {
+				for i := range requests {
+					requests[i] = requests[i].WithHeader("trace", "t1")
+				}
+				if drop {
+					requests = requests[1:]
+				}
+				return next(ctx, requests)
+			}
+		}})
+		require.NoError(t, err)
+		t.Cleanup(c.Close)
+		got := make(chan dianemo.Job[Args], 2)
+		start(t, store, dianemo.Config{Wrap: func(next dianemo.Handler) dianemo.Handler { return next }}, func(p *dianemo.Peer) {
+			require.NoError(t, chore.Handle(p, func(_ context.Context, job *dianemo.Job[Args]) error {
+				got <- *job
+				return nil
+			}))
+		})
+		id := submit(t, c, plan("traced", false, "a", "b +a"))
+		for _, name := range []string{"a", "b"} {
+			job := receive(t, got)
+			require.Equal(t, "t1", job.Headers["trace"])
+			require.Equal(t, []string{id, name}, []string{job.Workflow, job.Name})
+		}
+		drop = true
+		_, err = c.Submit(t.Context(), plan("traced", false, "a", "b +a"))
+		var field *dianemo.FieldError
+		require.ErrorAs(t, err, &field)
+	})
 }

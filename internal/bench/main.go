@@ -32,6 +32,7 @@ func main() {
 	load := flag.Bool("load", false, "let the peers give way to the load of the host, as they do by default")
 	give := flag.Bool("giveway", false, "instead, show two peers that give way to a process that burns the CPU")
 	many := flag.Int("schedules", 0, "instead, show what so many schedules cost, for example 10000")
+	isWide := flag.Bool("wide", false, "instead, show what it gives that the longest path of a workflow goes first")
 	if isPart, err := part(); isPart {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -45,6 +46,8 @@ func main() {
 		measure = giveWay
 	} else if *many > 0 {
 		measure = func() error { return schedules(*many) }
+	} else if *isWide {
+		measure = wide
 	}
 	if err := measure(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
