@@ -258,18 +258,18 @@ func (c *Client) acceptAll(ctx context.Context, records []Record) []error {
 	return errs
 }
 
-// record checks and encodes a request.
-func (q *Request) record() (Record, error) {
+// spec checks a request and makes the job's spec.
+func (q *Request) spec() (*Spec, error) {
 	if err := firstError(checkKind(q.kind), q.policy.check(), q.options.check()); err != nil {
-		return Record{}, err
+		return nil, err
 	}
 	args, err := json.Marshal(q.args)
 	if err != nil {
-		return Record{}, &FieldError{"args", fmt.Sprintf("%T: %v", q.args, err), "a value that encoding/json marshals"}
+		return nil, &FieldError{"args", fmt.Sprintf("%T: %v", q.args, err), "a value that encoding/json marshals"}
 	}
 	o := q.options
-	spec := Spec{Kind: q.kind, Priority: inherit(o.Priority, q.policy.Priority, 2), Weight: o.Weight, Timeout: o.Timeout,
-		Retries: o.Retries, Reruns: o.Reruns, RunAt: o.RunAt, Delay: o.Delay, Headers: o.Headers, Args: args}
+	spec := &Spec{Kind: q.kind, Priority: inherit(o.Priority, q.policy.Priority, 2), Weight: o.Weight, Timeout: o.Timeout,
+		Retries: o.Retries, Reruns: o.Reruns, RunAt: o.RunAt, Delay: o.Delay, Headers: o.Headers, Schedule: q.schedule, At: q.at, Args: args}
 	parents := withConditions(o.Parents)
 	if len(parents) <= specParents {
 		spec.Parents = parents
@@ -296,10 +296,20 @@ func (q *Request) record() (Record, error) {
 		size += len(name) + len(value)
 	}
 	if size > MaxPayload {
-		return Record{}, &FieldError{"args and headers", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes at most", MaxPayload)}
+		return nil, &FieldError{"args and headers", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes at most", MaxPayload)}
 	}
+	return spec, nil
+}
+
+// record checks and encodes a request.
+func (q *Request) record() (Record, error) {
+	spec, err := q.spec()
+	if err != nil {
+		return Record{}, err
+	}
+	o := q.options
 	r := Record{ID: o.ID, Lane: spec.Lane(), RunAt: o.RunAt, Delay: o.Delay, Weight: o.Weight, Reruns: o.Reruns, Unique: o.Unique,
-		Blocked: len(o.Parents) > 0, Parents: parents, Ahead: spec.Ahead, Spec: EncodeSpec(&spec)}
+		Blocked: len(o.Parents) > 0, Parents: withConditions(o.Parents), Ahead: spec.Ahead, Spec: EncodeSpec(spec)}
 	if r.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {

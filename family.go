@@ -29,11 +29,19 @@ func (c *Client) family(workflow string, records []Record) *family {
 		calls: Call{Caller: uuid.NewString()}, by: 1 + rand.Uint64N(1e15-1)}
 	for i := range records {
 		f.place[records[i].ID] = i
-		if records[i].Blocked {
-			records[i].Teller = f.by
+	}
+	f.sign(f.by)
+	return f
+}
+
+// sign says who says what the jobs wait for.
+func (f *family) sign(by uint64) {
+	f.by = by
+	for i := range f.records {
+		if f.records[i].Blocked {
+			f.records[i].Teller = by
 		}
 	}
-	return f
 }
 
 // acceptFamily enqueues jobs of which some have parents: what they wait for first,
@@ -103,13 +111,17 @@ func (f *family) needAll(ctx context.Context, telling Telling, waits map[int][]W
 				edges += len(all[n].Parents) + 1
 				n++
 			}
-			err := f.insist(ctx, "enqueue", func() error {
-				_, err := f.store.Need(ctx, partition, telling, f.by, all[:n])
+			var refused []bool
+			err := f.insist(ctx, "enqueue", func() (err error) {
+				refused, err = f.store.Need(ctx, partition, telling, f.by, all[:n])
 				f.mended(partition, err)
 				return err
 			})
 			if err != nil {
 				return err
+			}
+			if telling == JoinIt && slices.Contains(refused, true) {
+				return errTurned
 			}
 			all = all[n:]
 		}

@@ -296,6 +296,7 @@ func (c *Client) sendFirings(ctx context.Context, partition int, fire Fire, now 
 			c.logger.Warn("occurrences of a schedule were missed", "schedule", f.Name, "missed", missed, "unrecorded", f.Unrecorded.Count, "until", f.To)
 		}
 	}
+	c.unfoldSoon(partition, flowsOf(fire.Firings, reply))
 	c.wake(partition, "", reply.News...)
 	if reply.First && fire.Term == 0 {
 		c.wake(partition, "", News{Fire: true})

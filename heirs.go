@@ -42,6 +42,7 @@ func (c *Client) releaseIn(ctx context.Context, partition int, calls *Call, all 
 			return nil, err
 		}
 		var near map[string][]NearJob // by the peers for which they are kept
+		var ends []string             // workflows, for whose end a schedule may wait
 		for i, job := range reply.Jobs {
 			if job.Corrupt {
 				c.logger.Error("what a job waits for could not be read; it ends", "job", job.ID, "parent", some[i].Parent)
@@ -59,6 +60,13 @@ func (c *Client) releaseIn(ctx context.Context, partition int, calls *Call, all 
 			if job.Revived {
 				revived = append(revived, Release{Parent: job.ID, State: job.State, Number: job.Number})
 			}
+			// No other workflow has such an id, but by its user's wish: see OccurrenceID.
+			if job.State.Finished() && IsWorkflow(job.Kind) && strings.Contains(job.ID, "@") {
+				ends = append(ends, job.ID)
+			}
+		}
+		if len(ends) > 0 {
+			c.followEnds(partition, ends)
 		}
 		c.tellNear(ctx, partition, near)
 		c.wake(partition, "", reply.News...)
@@ -280,7 +288,7 @@ func (c *Client) cancelAll(ctx context.Context, ids []string) error {
 }
 
 // heirsIn is the leader's: it tells what others left untold, ends blocked jobs that are
-// overdue, and voids gates that nobody will open.
+// overdue, unfolds the workflows of schedules, and voids other gates that nobody will open.
 func (p *Peer) heirsIn(ctx context.Context, s *Survey, again func(func(Call, Chore) (bool, error))) {
 	if s.Heirs {
 		p.releaseHeirs(s.Partition)
@@ -303,12 +311,13 @@ func (p *Peer) heirsIn(ctx context.Context, s *Survey, again func(func(Call, Cho
 		if err != nil || len(ids) == 0 {
 			return false, err
 		}
-		releases := make([]Release, len(ids))
-		for i, id := range ids {
-			releases[i] = Release{Child: id, State: Void}
+		flows, voids, err := p.plannedOf(ctx, ids)
+		p.unfoldSoon(s.Partition, flows)
+		if err != nil || len(voids) == 0 {
+			return false, err
 		}
-		p.logger.Warn("jobs are cancelled whose enqueue was never finished", "partition", s.Partition, "jobs", len(ids))
-		_, err = p.releaseIn(ctx, s.Partition, &Call{Caller: uuid.NewString()}, releases)
+		p.logger.Warn("jobs are cancelled whose enqueue was never finished", "partition", s.Partition, "jobs", len(voids))
+		_, err = p.releaseIn(ctx, s.Partition, &Call{Caller: uuid.NewString()}, voids)
 		return len(ids) == depsCall/2, err
 	})
 }

@@ -50,7 +50,7 @@ type FireInfo struct {
 	ID, Kind string
 	Priority int
 	At       time.Time     // the instant of its rule
-	State    State         // Scheduled, Missed or Skipped
+	State    State         // Scheduled, Missed or Skipped; Blocked: a workflow
 	Late     time.Duration // after it was due, jitter included
 }
 

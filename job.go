@@ -92,7 +92,7 @@ var Edges = map[State]map[Edge][]State{
 // WorkflowEdges is the same for workflows, which are blocked until their jobs have ended,
 // and again when one of these is to run again. What is missing moves none.
 var WorkflowEdges = map[State]map[Edge][]State{
-	"": {EdgeEnqueue: {Blocked}},
+	"": {EdgeEnqueue: {Blocked}, EdgeFire: {Blocked, Missed, Skipped}},
 	// A cancel marks it; it ends when its jobs have.
 	Blocked:   {EdgeRelease: {Succeeded, Failed, Cancelled}, EdgeCancel: {Blocked}},
 	Succeeded: {EdgeRelease: {Blocked, Failed, Cancelled}},

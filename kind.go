@@ -265,7 +265,10 @@ type Request struct {
 	// end is, from 0, the end, to 1, the longest of all.
 	workflow, name string
 	ahead          float64
-	submission     *submission // nil unless it passes through WrapEnqueue
+	// Where a schedule has made that: its name, and the instant of its rule.
+	schedule   string
+	at         time.Time
+	submission *submission // nil unless it passes through WrapEnqueue
 }
 
 // New is a request for a job with the kind's own settings.

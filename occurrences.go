@@ -46,11 +46,11 @@ func (d *definition) occurrence(name string, at time.Time) occurrence {
 	return o
 }
 
-// record is the job of an occurrence.
+// record is the job of an occurrence, or its workflow's own.
 func (d *definition) record(id string, o occurrence) Record {
 	spec := *d.spec
 	spec.RunAt, spec.At = o.due, o.at
-	return Record{ID: id, Lane: spec.Lane(), RunAt: o.due, Weight: spec.Weight, Reruns: spec.Reruns, Spec: EncodeSpec(&spec)}
+	return Record{ID: id, Lane: spec.Lane(), RunAt: o.due, Weight: spec.Weight, Reruns: spec.Reruns, Blocked: IsWorkflow(spec.Kind), Spec: EncodeSpec(&spec)}
 }
 
 // from is the instant from which the rule counts, and whether the last

@@ -245,6 +245,47 @@ func TestAScheduleIsReadAsItWasWritten(t *testing.T) {
 	require.ErrorIs(t, err, ErrNewer)
 }
 
+func TestAWorkflowOfAScheduleIsReadAsItWasWritten(t *testing.T) {
+	for _, spread := range []bool{false, true} {
+		d, _ := hourly(t, func(s *Schedule) {
+			kind := NewKind[string]("kind", Policy{Grace: 61 * time.Second, Priority: 3})
+			w := NewWorkflow("w")
+			w.Spread = spread
+			w.Add("a", kind.NewWith("<a>", Options{Weight: 5, Timeout: time.Hour, Retries: None, Headers: map[string]string{"b": "2", "a": "1"}}))
+			w.Add("b", NewKind[int]("other", Policy{Priority: 1}).New(1)).AfterOn("a", 90*time.Second)
+			w.Add("c", kind.NewWith("", Options{Grace: Unlimited, Reruns: 2})).After("a").AfterChosen("b")
+			w.Add("d", kind.NewWith("", Options{Priority: 9})).AfterFailure("b").AfterEnd("c")
+			s.Job, s.Workflow = Request{}, w
+		})
+		require.Equal(t, 61*time.Second, d.spec.Grace, "that of the jobs without parents")
+		b, err := d.encode()
+		require.NoError(t, err)
+		read, err := decodeDefinition(b)
+		require.NoError(t, err)
+		again := read.schedule("s")
+		require.Equal(t, spread, again.Workflow.Spread)
+		require.Equal(t, []Parent{{ID: "a", On: OnSuccess, Near: 90 * time.Second}}, again.Workflow.jobs[1].parents)
+		back, err := again.definition()
+		require.NoError(t, err)
+		require.Equal(t, d.text(), back.text(), "what was read can be put again, and is the same")
+
+		read.spec.Plan[1][0]++ // a newer version's
+		read.Job = EncodeSpec(read.spec)
+		b, err = read.encode()
+		require.NoError(t, err)
+		_, err = decodeDefinition(b)
+		require.ErrorIs(t, err, ErrNewer)
+		read.spec.Plan = read.spec.Plan[:3]
+		read.spec.Plan[1][0]--
+		read.Job = EncodeSpec(read.spec)
+		b, err = read.encode()
+		require.NoError(t, err)
+		_, err = decodeDefinition(b)
+		require.Error(t, err)
+		require.NotErrorIs(t, err, ErrNewer)
+	}
+}
+
 // instants that a program's own rule has, as the store gets them.
 func TestTheInstantsOfAProgramsOwnRuleAreKeptAhead(t *testing.T) {
 	d, _ := hourly(t, func(s *Schedule) { s.Rule = relative(time.Minute) })

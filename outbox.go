@@ -58,6 +58,7 @@ type outbox struct {
 	wakes      []wakeup           // to be sent
 	waking     bool               // they are being sent
 	lonely     map[News]time.Time // when a wake-up found nobody
+	unfolding  map[string]bool    // workflows of schedules whose jobs are being submitted
 	heirs      bool               // children are to be released
 	delivering bool               // they are being released
 	turn       chan struct{}      // held by the one call about schedules that is under way

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A Schedule makes a job at each instant of its rule: an occurrence. It lives in
+// A Schedule makes a job, or a workflow, at each instant of its rule: an occurrence. It lives in
 // the store, so any process can make, change and remove it, and the leader of the
 // fleet fires it. Each occurrence exists exactly once, whatever dies when: its id is
 // [OccurrenceID], and what has been decided is never decided again.
@@ -19,11 +19,19 @@ type Schedule struct {
 	Name string
 	Rule Rule
 	// Job is what an occurrence runs: see [Kind.New] and [Kind.NewWith]. Its Options
-	// may have neither ID, RunAt, Delay nor Unique. Priority and Grace are stamped now,
+	// may have neither ID, RunAt, Delay, Parents nor Unique. Priority and Grace are stamped now,
 	// by the kind's Policy as this process has it; the occurrence is due, and its grace
 	// begins, at its instant. A kind that no peer handles is allowed: its jobs wait, and
 	// [ScheduleInfo].Handlers is 0.
 	Job Request
+	// Workflow is what an occurrence runs in place of Job: the graph is submitted anew
+	// each time, as a workflow whose id is OccurrenceID. It is kept as it is now, whatever
+	// is added to it later, and the specs of its jobs may have MaxPayload bytes together.
+	// Its ID must be empty, and its jobs' Options may have neither RunAt nor Parents.
+	// Those of its jobs that have no parents are due, and their grace begins, when the
+	// occurrence is due; the shortest of their graces is the occurrence's. The jobs have the
+	// schedule and the instant, too.
+	Workflow *Workflow
 	// Start and End bound the instants, both included; zero: no bound. There is no
 	// occurrence from before the schedule was made: see [Client.Backfill].
 	Start, End time.Time
@@ -97,7 +105,7 @@ func (s *Schedule) definition() (*definition, error) {
 	}
 	d := &definition{Form: definitionForm, Jitter: s.Jitter.Milliseconds(), Missed: inherit(s.Missed, MissedLatest), Max: s.MissedMax,
 		Overlap: inherit(s.Overlap, OverlapAllow), rule: s.Rule}
-	if err := firstError(d.setJob(&s.Job), d.setBounds(s.Start, s.End)); err != nil {
+	if err := firstError(d.setBody(s), d.setBounds(s.Start, s.End)); err != nil {
 		return nil, err
 	}
 	var err error
@@ -140,7 +148,7 @@ const definitionForm = 1
 type definition struct {
 	Form    int          `json:"v"`
 	Rule    string       `json:"rule"`
-	Job     []byte       `json:"job"` // a Spec
+	Job     []byte       `json:"job"` // a Spec, of a workflow with its plan
 	Start   int64        `json:"start,omitempty"`
 	End     int64        `json:"end,omitempty"`
 	Jitter  int64        `json:"jitter,omitempty"`
@@ -159,17 +167,30 @@ type definition struct {
 	start, end time.Time
 }
 
+func (d *definition) setBody(s *Schedule) (err error) {
+	if s.Workflow == nil {
+		return d.setJob(&s.Job)
+	}
+	if s.Job.kind != "" {
+		return &FieldError{"Schedule.Workflow", s.Workflow.name, "nil where Job is set"}
+	}
+	d.spec, err = s.Workflow.plan(s.Name)
+	return err
+}
+
 func (d *definition) setJob(q *Request) error {
 	o := q.options
 	switch {
 	case q.kind == "":
-		return &FieldError{"Schedule.Job", nil, "a Request, made by New or NewWith of a Kind"}
+		return &FieldError{"Schedule.Job", nil, "a Request, made by New or NewWith of a Kind, or else a Workflow"}
 	case o.ID != "":
 		return &FieldError{"Schedule.Job: Options.ID", o.ID, "none: it is OccurrenceID"}
 	case !o.RunAt.IsZero():
 		return &FieldError{"Schedule.Job: Options.RunAt", o.RunAt, "none: the rule says it"}
 	case o.Delay != 0:
 		return &FieldError{"Schedule.Job: Options.Delay", o.Delay, "none: the rule says it"}
+	case len(o.Parents) > 0:
+		return &FieldError{"Schedule.Job: Options.Parents", o.Parents[0].ID, "none: each occurrence is a job of its own"}
 	case o.Unique != (Unique{}):
 		return &FieldError{"Schedule.Job: Options.Unique", o.Unique.Key, "none: see Schedule.Overlap"}
 	}
@@ -253,6 +274,13 @@ func decodeDefinition(b []byte) (*definition, error) {
 		}
 		return nil, fmt.Errorf("its job can't be read: %w", err)
 	}
+	if IsWorkflow(d.spec.Kind) {
+		if _, err := d.spec.workflow(); errors.Is(err, errSpecNewer) {
+			return nil, ErrNewer
+		} else if err != nil {
+			return nil, fmt.Errorf("its workflow can't be read: %w", err)
+		}
+	}
 	switch {
 	case strings.HasPrefix(d.Rule, ownRule):
 		d.rule = knownRule(d.Known)
@@ -311,9 +339,25 @@ func (d *definition) goesOnAs(other *definition, s *StoredSchedule) bool {
 
 // schedule is the user's view of it.
 func (d *definition) schedule(name string) Schedule {
-	s := d.spec
-	return Schedule{Name: name, Rule: d.rule, Start: d.start, End: d.end, Jitter: time.Duration(d.Jitter) * time.Millisecond,
-		Missed: d.Missed, MissedMax: d.Max, Overlap: d.Overlap,
-		Job: Request{kind: s.Kind, args: json.RawMessage(s.Args), policy: Policy{Priority: s.Priority, Grace: s.Grace},
-			options: Options{Weight: s.Weight, Timeout: s.Timeout, Retries: s.Retries, Reruns: s.Reruns, Headers: s.Headers}}}
+	s := Schedule{Name: name, Rule: d.rule, Start: d.start, End: d.end, Jitter: time.Duration(d.Jitter) * time.Millisecond,
+		Missed: d.Missed, MissedMax: d.Max, Overlap: d.Overlap}
+	if IsWorkflow(d.spec.Kind) {
+		s.Workflow, _ = d.spec.workflow() // it was read before
+	} else {
+		s.Job = d.spec.request()
+	}
+	return s
+}
+
+// kinds are those of the jobs that an occurrence runs, each once.
+func (s *Schedule) kinds() []string {
+	if s.Workflow == nil {
+		return []string{s.Job.kind}
+	}
+	var kinds []string
+	for _, j := range s.Workflow.jobs {
+		kinds = append(kinds, j.request.kind)
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
 }

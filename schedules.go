@@ -27,7 +27,7 @@ type ScheduleInfo struct {
 	// rule of a program's own type is shown as its next instants, in a type that
 	// PutSchedule and RuleText refuse.
 	Schedule
-	Kind  string
+	Kind  string // of a workflow, "workflow/" and its name
 	State ScheduleState
 	// Reason is why it is broken, or why an active one has no next occurrence here: a
 	// newer version of this library may have written it, for one.
@@ -43,7 +43,7 @@ type ScheduleInfo struct {
 	// had such, from the first to the last. [Client.Backfill] makes them.
 	Unrecorded Unrecorded
 	Declared   bool // by a program: see [Peer.Schedule]
-	Handlers   int  // live peers that handle its kind
+	Handlers   int  // live peers that handle its kind; of a workflow's, that which the fewest handle
 }
 
 // PutSchedule makes a schedule, or changes the one of this name; the same again
@@ -321,7 +321,8 @@ func (c *Client) TriggerSchedule(ctx context.Context, name string) (string, erro
 			return "", &OverlapError{name, fired.Running}
 		case fired.Done:
 			o := &fire.Firings[0].Occurrences[0]
-			c.hooks.Fire(FireInfo{name, id, o.Lane.Kind, o.Lane.Priority, now, Scheduled, 0})
+			c.hooks.Fire(FireInfo{name, id, o.Lane.Kind, o.Lane.Priority, now, fired.States[0], 0})
+			c.unfoldAll(ctx, c.store.Partition(name), flowsOf(fire.Firings, reply))
 			c.wake(c.store.Partition(name), "", reply.News...)
 			return id, nil
 		}
@@ -378,9 +379,15 @@ func (c *Client) schedules(ctx context.Context, list func(context.Context) ([]st
 	infos := make([]ScheduleInfo, len(stored))
 	for i := range stored {
 		infos[i] = stored[i].info()
-		for j := range peers {
-			if slices.Contains(peers[j].Kinds, infos[i].Kind) {
-				infos[i].Handlers++
+		for k, kind := range infos[i].kinds() {
+			handle := 0
+			for j := range peers {
+				if slices.Contains(peers[j].Kinds, kind) {
+					handle++
+				}
+			}
+			if k == 0 || handle < infos[i].Handlers {
+				infos[i].Handlers = handle
 			}
 		}
 	}
@@ -535,10 +542,17 @@ func (c *Client) Backfill(ctx context.Context, name string, b Backfill) (Backfil
 		d.rule = own
 	}
 	d.start, d.end = time.Time{}, time.Time{}
-	d.spec.Priority, d.spec.Follow = inherit(b.Priority, d.spec.Priority), false
+	d.spec.Follow = false
+	if IsWorkflow(d.spec.Kind) && b.Priority != 0 {
+		if err := d.spec.prioritize(b.Priority); err != nil {
+			return done, err
+		}
+	} else {
+		d.spec.Priority = inherit(b.Priority, d.spec.Priority)
+	}
 	var batch []Record
 	send := func() error {
-		for i, err := range c.accept(ctx, batch) {
+		for i, err := range c.acceptOccurrences(ctx, batch) {
 			switch {
 			case err == nil:
 				done.IDs = append(done.IDs, batch[i].ID)

@@ -142,6 +142,9 @@ func TestABadScheduleIsRefusedByField(t *testing.T) {
 		"Schedule.Job: Options.ID":    func(s *dianemo.Schedule) { s.Job = kind.NewWith(Args{}, dianemo.Options{ID: "x"}) },
 		"Schedule.Job: Options.RunAt": func(s *dianemo.Schedule) { s.Job = kind.NewWith(Args{}, dianemo.Options{RunAt: noon}) },
 		"Schedule.Job: Options.Delay": func(s *dianemo.Schedule) { s.Job = kind.NewWith(Args{}, dianemo.Options{Delay: 1}) },
+		"Schedule.Job: Options.Parents": func(s *dianemo.Schedule) {
+			s.Job = kind.NewWith(Args{}, dianemo.Options{Parents: dianemo.After("x")})
+		},
 		"Schedule.Job: Options.Unique": func(s *dianemo.Schedule) {
 			s.Job = kind.NewWith(Args{}, dianemo.Options{Unique: dianemo.Unique{Key: "x"}})
 		},

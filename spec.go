@@ -42,7 +42,10 @@ type Spec struct {
 	Workflow string
 	Name     string
 	Ahead    time.Duration // how much earlier than others it is due when it is released
-	Args     []byte
+	// Plan has, in a workflow that a schedule makes, the specs of its jobs: with their
+	// names, and those of their parents in place of ids.
+	Plan [][]byte
+	Args []byte
 }
 
 // SpecVersion is the version that this program writes, and the newest that it
@@ -72,11 +75,13 @@ const (
 	tagAt       = 'i'
 	tagFollow   = 'f'
 	tagParent   = 'q'
+	tagNear     = 'z' // of the parent before it
 	tagWorkflow = 'o'
 	tagName     = 'n'
 	tagAhead    = 'e'
 	tagMany     = 'm'
-	tagManyOn   = 'z'
+	tagManyOn   = 'v'
+	tagPlan     = 'j'
 	tagArgs     = 'a'
 )
 
@@ -130,6 +135,8 @@ func EncodeSpec(s *Spec) []byte {
 	}
 	if s.Workflow != "" {
 		text(tagWorkflow, s.Workflow)
+	}
+	if s.Name != "" {
 		text(tagName, s.Name)
 	}
 	number(tagAhead, int64(s.Ahead))
@@ -139,6 +146,7 @@ func EncodeSpec(s *Spec) []byte {
 	}
 	for _, p := range s.Parents {
 		text(tagParent, parentLetters[p.On]+p.ID)
+		number(tagNear, int64(p.Near))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Headers)) { // so that equal specs are equal bytes
 		value := s.Headers[name]
@@ -146,6 +154,9 @@ func EncodeSpec(s *Spec) []byte {
 		b = binary.AppendUvarint(b, uint64(len(name)+len(value)+uvarintLen(len(name))))
 		b = binary.AppendUvarint(b, uint64(len(name)))
 		b = append(append(b, name...), value...)
+	}
+	for _, job := range s.Plan {
+		text(tagPlan, string(job))
 	}
 	text(tagArgs, string(s.Args))
 	return b
@@ -156,7 +167,7 @@ func uvarintLen(n int) int {
 	return binary.PutUvarint(b[:], uint64(n))
 }
 
-// DecodeSpec reads the stored form. Args shares memory with b.
+// DecodeSpec reads the stored form. Args and Plan share memory with b.
 func DecodeSpec(b []byte) (*Spec, error) {
 	if len(b) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", errSpecCorrupt)
@@ -206,6 +217,8 @@ func (s *Spec) set(tag byte, v []byte) error {
 				s.Parents = append(s.Parents, Parent{ID: id, On: on})
 			}
 		}
+	case tagPlan:
+		s.Plan = append(s.Plan, v)
 	case tagArgs:
 		s.Args = v
 	case tagHeader:
@@ -217,7 +230,7 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Headers = map[string]string{}
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
-	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead, tagMany:
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead, tagMany, tagNear:
 		i, n := binary.Varint(v)
 		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
@@ -249,6 +262,10 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Many = int(i)
 		case tagAhead:
 			s.Ahead = time.Duration(i)
+		case tagNear:
+			if n := len(s.Parents); n > 0 {
+				s.Parents[n-1].Near = time.Duration(i)
+			}
 		}
 	}
 	return nil

@@ -17,6 +17,8 @@ func TestASpecSurvivesItsEncoding(t *testing.T) {
 		{Kind: "mail/send@v2", Priority: 9, Grace: Unlimited, Weight: MaxWeight, Timeout: Unlimited, Retries: None, Reruns: None, Args: []byte("{}")},
 		{Kind: "k", Priority: 2, Grace: 24 * time.Hour, Timeout: time.Nanosecond, Retries: 1000, Reruns: 1, Codec: 3, Key: "2026-1",
 			Headers: map[string]string{"": "empty name", "empty value": "", "größe": "\x00\xff"}, Args: []byte(strings.Repeat("x", MaxPayload))},
+		{Kind: "k", Priority: 2, Workflow: "w", Name: "n", Ahead: time.Hour, Parents: []Parent{{ID: "a", On: OnSuccess, Near: time.Minute}, {ID: "b", On: OnChosen}}},
+		{Kind: "workflow/k", Priority: 2, Schedule: "s", At: time.UnixMilli(1).UTC(), Follow: true, Plan: [][]byte{[]byte("one"), {}, []byte("three")}},
 	} {
 		back, err := DecodeSpec(EncodeSpec(&s))
 		require.NoError(t, err)

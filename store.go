@@ -71,7 +71,8 @@ type Store interface {
 	// right what does not hold together. ErrDeposed as with Reap, unless its Term
 	// is 0.
 	Repair(ctx context.Context, partition int, call Call, step RepairStep) (RepairReply, error)
-	// Fire makes the occurrences of schedules that were decided, each together with
+	// Fire makes the occurrences of schedules that were decided, workflows behind gates
+	// that Gates lists at once, each together with
 	// the cursor by which it is never made again. ErrDeposed as with Reap, unless the
 	// Term is 0; ErrStoreFull. The firings are of different schedules and have at most
 	// MaxCallJobs occurrences, and MaxFireBytes, if there are several.
@@ -727,8 +728,8 @@ type Fired struct {
 	Done    bool
 	Waits   bool   // what is to be run was left, since the last occurrence has not ended
 	Running string // that one's id
-	// States has, for each occurrence, Scheduled, Missed or Skipped; "" if its job
-	// exists already, or was left.
+	// States has, for each occurrence, Scheduled, or Blocked for a workflow, Missed or
+	// Skipped; "" if its job exists already, or was left.
 	States []State
 }
 

@@ -31,6 +31,11 @@ type Workflow struct {
 
 	name string
 	jobs []*WorkflowJob
+
+	// Where a schedule has made it: its name, the instant of its rule, and when the jobs
+	// without parents are due.
+	schedule string
+	at, due  time.Time
 }
 
 // A WorkflowJob is one job of a [Workflow].
@@ -52,7 +57,7 @@ func NewWorkflow(name string) *Workflow { return &Workflow{name: name} }
 
 // Add adds a job under a name that no other job of the workflow has. The request is made
 // by [Kind.New] or [Kind.NewWith]; its Options may name parents, by their ids, outside
-// of the workflow, but neither ID nor Unique.
+// of the workflow, but neither ID, Delay nor Unique.
 func (w *Workflow) Add(name string, request Request) *WorkflowJob {
 	job := &WorkflowJob{name: name, request: request}
 	w.jobs = append(w.jobs, job)
@@ -160,6 +165,9 @@ func (w *Workflow) requests(limit int) (own Record, jobs []Request, err error) {
 		if o.ID != "" || o.Unique.Key != "" {
 			return own, nil, j.fails(&FieldError{"Options.ID, Options.Unique", inherit(o.ID, o.Unique.Key), "empty in a workflow: the job's id is made of the workflow's and its name"})
 		}
+		if o.Delay != 0 {
+			return own, nil, j.fails(&FieldError{"Options.Delay", o.Delay, "0 in a workflow; RunAt may be set"})
+		}
 		o.ID = memberID(id, j.name, w.Spread)
 		if len(o.ID) > 128 {
 			return own, nil, j.fails(&FieldError{"name", j.name, fmt.Sprintf("so short that the id %s has at most 128 characters", o.ID)})
@@ -170,18 +178,26 @@ func (w *Workflow) requests(limit int) (own Record, jobs []Request, err error) {
 			o.Parents = append(o.Parents, p)
 		}
 		request.workflow, request.name = id, j.name
+		if request.schedule, request.at = w.schedule, w.at; len(j.parents) == 0 && !w.due.IsZero() {
+			o.RunAt = w.due
+		}
 		if most > 1 {
 			request.ahead = float64(longest[i]-1) / float64(most-1)
 		}
 		jobs[i] = request
 	}
-	args, err := json.Marshal(workflowArgs{len(jobs), w.Spread})
+	spec, err := w.spec()
 	if err != nil {
 		return own, nil, err
 	}
-	spec := Spec{Kind: workflowPrefix + w.name, Priority: 2, Grace: Unlimited, Args: args}
-	own = Record{ID: id, Lane: spec.Lane(), Blocked: true, Spec: EncodeSpec(&spec)}
+	own = Record{ID: id, Lane: spec.Lane(), Blocked: true, Spec: EncodeSpec(spec)}
 	return own, jobs, nil
+}
+
+// spec is that of the workflow's own job.
+func (w *Workflow) spec() (*Spec, error) {
+	args, err := json.Marshal(workflowArgs{len(w.jobs), w.Spread})
+	return &Spec{Kind: workflowPrefix + w.name, Priority: 2, Grace: Unlimited, Args: args}, err
 }
 
 // fails says which job is wrong.
@@ -289,13 +305,9 @@ func (c *Client) submit(ctx context.Context, s submission, requests []Request) e
 	if len(requests) != s.jobs {
 		return &FieldError{"WrapEnqueue", fmt.Sprintf("%d requests", len(requests)), fmt.Sprintf("as many as the workflow has jobs, %d", s.jobs)}
 	}
-	jobs := make([]Record, len(requests))
-	for i := range requests {
-		var err error
-		if jobs[i], err = requests[i].record(); err != nil {
-			return fmt.Errorf("job %q of the workflow: %w", requests[i].name, err)
-		}
-		jobs[i].Blocked = true // by the gate
+	jobs, err := members(requests)
+	if err != nil {
+		return err
 	}
 	ctx, done, err := c.enter(ctx)
 	if err != nil {
@@ -313,7 +325,7 @@ func (c *Client) submit(ctx context.Context, s submission, requests []Request) e
 	if err := f.begin(ctx, s.own); err != nil {
 		return f.refused(ctx, err)
 	}
-	if err := f.fill(ctx); err != nil {
+	if err := f.fill(ctx); err != nil && !errors.Is(err, errTurned) {
 		_, _ = f.void(ctx) // else the chore does
 		return f.refused(ctx, err)
 	}
@@ -333,6 +345,19 @@ func (c *Client) submit(ctx context.Context, s submission, requests []Request) e
 		return errors.Join(fmt.Errorf("%w: %s", ErrGivenUp, f.workflow), f.withdraw(ctx, f.workflow, f.by, false, &f.calls))
 	}
 	return nil
+}
+
+// members are a workflow's jobs.
+func members(requests []Request) ([]Record, error) {
+	jobs := make([]Record, len(requests))
+	for i := range requests {
+		var err error
+		if jobs[i], err = requests[i].record(); err != nil {
+			return nil, fmt.Errorf("job %q of the workflow: %w", requests[i].name, err)
+		}
+		jobs[i].Blocked = true // by the gate
+	}
+	return jobs, nil
 }
 
 // refused is what kept a workflow from being accepted, of which that is certain.
@@ -458,8 +483,12 @@ func (f *family) outside(ctx context.Context) error {
 	return &ExistsError{ID: there[0], State: standings[1].State}
 }
 
+// errTurned: a workflow's gate is not closed any more, so it takes no more jobs.
+const errTurned = storeError("dianemo: the workflow's gate is not closed")
+
 // fill puts the workflow's jobs into the store, behind its gate. What is there already,
-// because it was tried before, is left as it is.
+// because it was tried before, is left as it is. It returns errTurned if the gate is not
+// closed.
 func (f *family) fill(ctx context.Context) error {
 	partition := f.store.Partition(f.workflow)
 	for some := range slices.Chunk(f.records, depsCall) {
@@ -521,7 +550,7 @@ func (f *family) strangers(ctx context.Context, ids []string) error {
 			return err
 		}
 		for i, id := range some {
-			if spec, err := DecodeSpec(specs[i]); err == nil && spec.Workflow == f.workflow && standings[i].State == Blocked {
+			if spec, err := DecodeSpec(specs[i]); err == nil && spec.Workflow == f.workflow && (standings[i].State == Blocked || f.by == plannedBy) {
 				continue // it was tried before
 			}
 			err := f.insist(ctx, "submit", func() error {

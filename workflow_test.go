@@ -247,6 +247,11 @@ func TestAWrongWorkflowIsRefusedAndNothingOfItWritten(t *testing.T) {
 				w.Add("b", chore.NewWith(Args{}, dianemo.Options{ID: "x"}))
 				return w
 			}(),
+			"a delay": func() *dianemo.Workflow {
+				w := plan("w", false, "a")
+				w.Add("b", chore.NewWith(Args{}, dianemo.Options{Delay: time.Hour}))
+				return w
+			}(),
 			"args": func() *dianemo.Workflow {
 				w := plan("w", false, "a")
 				w.Add("b", dianemo.NewKind[any]("any", dianemo.Policy{}).New(func() {}))

@@ -19,11 +19,13 @@ type WorkflowInfo struct {
 	// State is Running until all jobs have ended. Then it is Succeeded if none failed,
 	// was missed, cancelled or became unreachable (to be skipped is no failure of its own),
 	// Cancelled if some were cancelled and none of the others, or the workflow was
-	// cancelled as a whole, and otherwise Failed.
+	// cancelled as a whole, and otherwise Failed. That of a schedule may be Missed or Skipped:
+	// it has no jobs then.
 	State State
-	// Reason is gate if it was never wholly submitted, and otherwise empty, cancel, or job.
+	// Reason is gate if it was never wholly submitted, late or overlap if its schedule did not
+	// run it, and otherwise empty, cancel, or job.
 	Reason string
-	// Jobs is how many it has, and Counts by where they stand: those that wait in their
+	// Jobs is how many it has, or would have, and Counts by where they stand: those that wait in their
 	// lanes are Scheduled, whether due or not; under "" those that retention has let go of.
 	Jobs   int
 	Counts map[State]int
@@ -132,7 +134,7 @@ func (c *Client) children(ctx context.Context, id string, each func(child string
 // all, those first that ended first, and behind them those that have not.
 type WorkflowFilter struct {
 	Names    []string  // none: all
-	States   []State   // Running, Succeeded, Failed, Cancelled; none: all
+	States   []State   // Running, Succeeded, Failed, Cancelled, Missed, Skipped; none: all
 	From, To time.Time // of their ends, as in [Filter]
 	Newest   bool      // those first that have not ended, and then the latest end
 	Limit    int       // of a page: 1 to MaxList; default 100
@@ -153,8 +155,8 @@ func (c *Client) Workflows(ctx context.Context, filter WorkflowFilter) (Workflow
 	for _, state := range filter.States {
 		if state == Running {
 			state = Blocked
-		} else if state != Succeeded && state != Failed && state != Cancelled {
-			return page, &FieldError{"WorkflowFilter.States", string(state), "Running, Succeeded, Failed, Cancelled"}
+		} else if !state.Finished() || state == Unreachable {
+			return page, &FieldError{"WorkflowFilter.States", string(state), "Running, Succeeded, Failed, Cancelled, Missed, Skipped"}
 		}
 		jobs.States = append(jobs.States, state)
 	}
@@ -250,14 +252,14 @@ func (c *Client) WorkflowGraph(ctx context.Context, id string) (*Graph, error) {
 //
 // It may be called while the workflow runs. If it fails half-way, the same call goes on.
 // Errors: as with [Client.Workflow]; a [StateError] for a workflow that was never wholly
-// submitted; the context's, with [ErrUnconfirmed] if anything was sent. Jobs that were about to
+// submitted, or that its schedule did not run; the context's, with [ErrUnconfirmed] if anything was sent. Jobs that were about to
 // be run again and are left so end cancelled after ten minutes, until the call is repeated.
 func (c *Client) ResumeWorkflow(ctx context.Context, id string) (int, error) {
 	job, err := c.workflow(ctx, id)
 	if err != nil {
 		return 0, err
 	}
-	if job.Reason == "gate" {
+	if job.Reason == "gate" || job.State == Missed || job.State == Skipped {
 		return 0, &StateError{ID: id, State: job.State, Edge: EdgeRequeue}
 	}
 	ctx, done, err := c.enter(ctx)

@@ -1,6 +1,7 @@
 -- fire: nothing -> scheduled, missed or skipped: a schedule's occurrences, and the cursor that says that they were decided.
--- KEYS  1 call, 2 info, 3 spec, 4 meta, 5 lanes, 6 counts, 7 cursors, 8 fires, then for each lane: the lane,
---       the set of missed jobs, the set of skipped jobs
+-- A workflow is blocked in place of scheduled, behind a gate that is to be seen to at once.
+-- KEYS  1 call, 2 info, 3 spec, 4 meta, 5 lanes, 6 counts, 7 cursors, 8 fires, 9 needs, 10 blocked,
+--       11 gates, then for each lane: the lane, the set of missed jobs, the set of skipped jobs
 -- ARGV  1 call number, 2 term (0: not a chore of the leader), 3 number of lanes, their names,
 --       then for each schedule, none twice: name, version of its definition, cursor (ms) from which this was decided,
 --       cursor afterwards ('' leaves it, for one that is made out of turn), cursor if it has to wait, when it is due next
@@ -8,7 +9,7 @@
 --       overlap: allow, skip or wait; 1 if more are due and wait, how soon it is then looked at again (ms), number of occurrences, for each: id, due (ms), lane
 --       (its place), weight|max_reruns|size (each may be empty), 'run' or 'missed', spec
 -- Reply {'ok', news (as of enqueue), 1 if one is due again, or will be before all that are not yet, for each schedule: {word, id of the
---       one that has not ended, what became of each occurrence: scheduled, missed, skipped, exists, or waits}, ...},
+--       one that has not ended, what became of each occurrence: scheduled, blocked, missed, skipped, exists, or waits}, ...},
 --       {'deposed'}, {'superseded'}
 --       word: done; waits, the last occurrence has not ended: what is to be run is left; paused; moved, another has
 --       decided, or changed it. Only done and waits have changed anything.
@@ -69,6 +70,7 @@ end
 local stamp = string.format('%013.0f', now)
 local specs, metas, texts, scores, rests = {}, {}, {}, {}, {}
 local queues, heads, ended, lines = {}, {}, {}, {}
+local needs, blocked, gates = {}, {}, {}
 local earliest
 local function finish(a, state, reason)
   local base = ARGV[3 + ARGV[a + 2]]:match('^(.*):')
@@ -77,11 +79,27 @@ local function finish(a, state, reason)
   m.state, m.reason, m.ended = state, reason, int(now)
   metas[#metas + 1] = ARGV[a]
   metas[#metas + 1] = write(m)
-  local set = 8 + (ARGV[a + 2] - 1) * 3 + (state == 'missed' and 2 or 3)
+  local set = 11 + (ARGV[a + 2] - 1) * 3 + (state == 'missed' and 2 or 3)
   ended[set] = ended[set] or {}
   table.insert(ended[set], int(now))
   table.insert(ended[set], ARGV[a])
   add(state, class_of(base), 1)
+end
+-- flow makes a workflow. Its jobs are submitted by who fires it, or else by who looks for gates.
+local function flow(a, base)
+  local id, m = ARGV[a], fresh(base, '0')
+  m.weight, m.max_reruns, m.size = ARGV[a + 3]:match('^(.-)|(.-)|(.*)$')
+  m.state = 'blocked'
+  metas[#metas + 1] = id
+  metas[#metas + 1] = write(m)
+  blocked[#blocked + 1] = start_by(m)
+  blocked[#blocked + 1] = id
+  gates[#gates + 1] = int(now)
+  gates[#gates + 1] = id
+  local total = totals('')
+  total.pending, total.by = 1, '1' -- as plannedBy in plan.go
+  for _, v in ipairs({id .. '|', 'g', id .. '||', sums_of(total)}) do needs[#needs + 1] = v end
+  add('blocked', class_of(base), 1)
 end
 for j, f in ipairs(firings) do
   local c, words = f.c, {}
@@ -105,6 +123,9 @@ for j, f in ipairs(firings) do
       elseif live then
         word = 'skipped'
         finish(a, 'skipped', 'overlap')
+      elseif is_workflow(ARGV[3 + ARGV[a + 2]]) then
+        word = 'blocked'
+        flow(a, ARGV[3 + ARGV[a + 2]]:match('^(.*):'))
       else
         word = 'scheduled'
         local lane, due = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 1])
@@ -118,6 +139,8 @@ for j, f in ipairs(firings) do
           metas[#metas + 1] = id
           metas[#metas + 1] = write(m)
         end
+      end
+      if word == 'scheduled' or word == 'blocked' then
         c.last = id
         live = f.overlap ~= 'allow'
       end
@@ -156,8 +179,8 @@ for j, f in ipairs(firings) do
   end
 end
 
-local hashes, zsets = {KEYS[3], KEYS[4], KEYS[6], KEYS[7]}, {KEYS[5], KEYS[8]}
-for lane in pairs(queues) do zsets[#zsets + 1] = KEYS[6 + lane * 3] end
+local hashes, zsets = {KEYS[3], KEYS[4], KEYS[6], KEYS[7], KEYS[9]}, {KEYS[5], KEYS[8], KEYS[10], KEYS[11]}
+for lane in pairs(queues) do zsets[#zsets + 1] = KEYS[9 + lane * 3] end
 for set in pairs(ended) do zsets[#zsets + 1] = KEYS[set] end
 typed(hashes, zsets)
 -- All checks are done; from here on it writes.
@@ -166,9 +189,14 @@ if #metas > 0 then redis.call('HSET', KEYS[4], unpack(metas)) end
 if #texts > 0 then redis.call('HSET', KEYS[7], unpack(texts)) end
 if #scores > 0 then redis.call('ZADD', KEYS[8], unpack(scores)) end
 if #rests > 0 then redis.call('ZREM', KEYS[8], unpack(rests)) end
+if #needs > 0 then
+  redis.call('HSET', KEYS[9], unpack(needs))
+  redis.call('ZADD', KEYS[10], unpack(blocked))
+  redis.call('ZADD', KEYS[11], unpack(gates))
+end
 local news = {}
 for lane, queue in pairs(queues) do
-  redis.call('ZADD', KEYS[6 + lane * 3], unpack(queue))
+  redis.call('ZADD', KEYS[9 + lane * 3], unpack(queue))
   if redis.call('ZADD', KEYS[5], 'LT', 'CH', int(heads[lane]), ARGV[3 + lane]) == 1 then
     news[#news + 1] = ARGV[3 + lane] .. (heads[lane] > now and '+' or '')
   end

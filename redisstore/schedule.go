@@ -21,7 +21,7 @@ const duePage = 100
 func (s *Store) Fire(ctx context.Context, partition int, call dianemo.Call, fire dianemo.Fire) (dianemo.FireReply, error) {
 	t := s.tag(partition)
 	keys := []string{t.call(dianemo.EdgeFire, call.Caller), t.key("info"), t.key("spec"), t.key("meta"), t.key("lanes"),
-		t.key("counts"), t.key("cursors"), t.key("fires")}
+		t.key("counts"), t.key("cursors"), t.key("fires"), t.key("needs"), t.key("blocked"), t.key("gates")}
 	var lanes, schedules []any
 	places := map[dianemo.Lane]int{}
 	for i := range fire.Firings {

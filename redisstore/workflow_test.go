@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -111,10 +112,10 @@ func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
 			each(t, func(t *testing.T, f *fixture) {
 				tell := func(parent string, state dianemo.State, seen int64) {
 					t.Helper()
-					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: parent, State: state, Seen: seen}})
+					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: parent, State: state, Number: seen}})
 					require.NoError(t, err)
 				}
-				_, err := f.Need(t.Context(), f.Partition("child"), dianemo.TellIt, []dianemo.Wait{{ID: "child", Parents: []dianemo.Parent{{ID: "parent", On: on}}, Gate: dianemo.OwnGate}})
+				_, err := f.Need(t.Context(), f.Partition("child"), dianemo.TellIt, 1, []dianemo.Wait{{ID: "child", Parents: []dianemo.Parent{{ID: "parent", On: on}}, Gate: dianemo.OwnGate}})
 				require.NoError(t, err)
 				r := record("child", lane("kind"))
 				r.Blocked = true
@@ -145,7 +146,7 @@ func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
 				r.Blocked = true
 				f.enqueue(r)
 				for i, state := range ends {
-					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: []string{"one", "other"}[i], State: state, Seen: int64(i + 1)}})
+					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: []string{"one", "other"}[i], State: state, Number: int64(i + 1)}})
 					require.NoError(t, err)
 				}
 				standings, err := f.Standings(t.Context(), []string{"child"})
@@ -154,4 +155,91 @@ func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Nothing but the gate holds a schedule's workflow, and whoever looks for gates finds it.
+func TestAScheduleMakesAWorkflowBehindAGateThatIsDueAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		l := lane("workflow/kind")
+		one := func(n int) dianemo.Occurrence {
+			o := f.occurrence("s@"+strconv.Itoa(n), l, n)
+			o.Blocked = true
+			return o
+		}
+		allowed := dianemo.WorkflowEdges[""][dianemo.EdgeFire]
+		late := func() bool {
+			surveys, err := f.Survey(t.Context(), nil)
+			require.NoError(t, err)
+			return surveys[f.Partition("s")].Late
+		}
+		f.schedule("s")
+		require.False(t, late())
+		missed := one(1)
+		missed.Missed = true
+		firing := f.firing("s", 0, dianemo.OverlapSkip, missed, one(2), one(3))
+		reply := f.fires(firing)
+		require.Equal(t, []dianemo.State{dianemo.Missed, dianemo.Blocked, dianemo.Skipped}, reply.Fired[0].States)
+		require.Empty(t, reply.News)
+		for i, state := range reply.Fired[0].States {
+			require.Equal(t, state, f.stored("s@"+strconv.Itoa(i+1)))
+			require.Contains(t, allowed, state)
+		}
+		require.Len(t, allowed, 3)
+		require.True(t, late())
+		gates, err := f.Gates(t.Context(), f.Partition("s"), 10)
+		require.NoError(t, err)
+		require.Equal(t, []string{"s@2"}, gates)
+		s := f.stored1("s")
+		require.Equal(t, "s@2", s.Last)
+		require.Equal(t, dianemo.Blocked, s.LastState)
+		require.False(t, f.fire(firing).Done, "what has been decided")
+
+		waits := f.firing("s", 3, dianemo.OverlapWait, one(4))
+		require.Equal(t, "s@2", f.fire(waits).Running)
+		require.Empty(t, f.stored("s@4"))
+		waits.Overlap = dianemo.OverlapAllow
+		require.Equal(t, []dianemo.State{dianemo.Blocked}, f.fire(waits).States)
+		// One without jobs has ended when it is opened.
+		opened, err := f.Release(t.Context(), f.Partition("s"), f.call("submitter"), []dianemo.Release{{Child: "s@4", State: dianemo.Open}})
+		require.NoError(t, err)
+		require.Equal(t, dianemo.Succeeded, opened.Jobs[0].State)
+		require.Equal(t, dianemo.Succeeded, f.stored1("s").LastState)
+		gates, err = f.Gates(t.Context(), f.Partition("s"), 10)
+		require.NoError(t, err)
+		require.Equal(t, []string{"s@2"}, gates)
+		counts, err := f.Counts(t.Context())
+		require.NoError(t, err)
+		states := map[dianemo.State]int64{}
+		for _, c := range counts {
+			states[c.State] += c.Jobs
+		}
+		require.Equal(t, map[dianemo.State]int64{dianemo.Missed: 1, dianemo.Blocked: 1, dianemo.Skipped: 1, dianemo.Succeeded: 1}, states)
+	})
+}
+
+// It was added again after its end, when all that it was told to wait for had happened.
+func TestABlockedJobThatWaitsForNothingCanBeVoided(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		void := func(id string) dianemo.State {
+			reply, err := f.Release(t.Context(), f.Partition(id), f.call("teller"), []dianemo.Release{{Child: id, State: dianemo.Void}})
+			require.NoError(t, err)
+			return reply.Jobs[0].State
+		}
+		for _, id := range []string{"stray", "waits", "skipped"} {
+			r := record(id, lane("kind"))
+			r.Blocked = true
+			if id != "stray" {
+				f.need(id, parentOf(id))
+			}
+			f.enqueue(r)
+		}
+		f.release("skipped", dianemo.Failed)
+		require.Equal(t, dianemo.Cancelled, void("stray"))
+		require.Equal(t, dianemo.Cancelled, f.stored("stray"))
+		for _, id := range []string{"waits", "skipped", "nobody"} {
+			before := f.stored(id)
+			require.Empty(t, void(id))
+			require.Equal(t, before, f.stored(id))
+		}
+	})
 }
