@@ -267,6 +267,8 @@ func (q *Request) record() (Record, error) {
 	parents := withConditions(o.Parents)
 	if len(parents) <= specParents {
 		spec.Parents = parents
+	} else {
+		spec.Unnamed = len(parents)
 	}
 	spec.Grace = inherit(q.policy.Grace, defaults(spec.Priority).Grace)
 	if o.Grace != 0 && o.Grace != spec.Grace {

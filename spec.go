@@ -33,7 +33,8 @@ type Spec struct {
 	Schedule string
 	At       time.Time
 	Follow   bool
-	Parents  []Parent // as long as they fit: see specParents
+	Parents  []Parent // if they are not too many: see specParents
+	Unnamed  int      // how many parents it has, if they are too many to be named
 	// Workflow is the workflow of which this is a job, "" for none, and Name its name there.
 	Workflow string
 	Name     string
@@ -68,6 +69,7 @@ const (
 	tagAt       = 'i'
 	tagFollow   = 'f'
 	tagParent   = 'q'
+	tagUnnamed  = 'm'
 	tagWorkflow = 'o'
 	tagName     = 'n'
 	tagAhead    = 'e'
@@ -127,6 +129,7 @@ func EncodeSpec(s *Spec) []byte {
 		text(tagName, s.Name)
 	}
 	number(tagAhead, int64(s.Ahead))
+	number(tagUnnamed, int64(s.Unnamed))
 	for _, p := range s.Parents {
 		text(tagParent, parentLetters[p.On]+p.ID)
 	}
@@ -205,7 +208,7 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Headers = map[string]string{}
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
-	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead:
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead, tagUnnamed:
 		i, n := binary.Varint(v)
 		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
@@ -235,6 +238,8 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Follow = i != 0
 		case tagAhead:
 			s.Ahead = time.Duration(i)
+		case tagUnnamed:
+			s.Unnamed = int(i)
 		}
 	}
 	return nil
