@@ -123,6 +123,15 @@ type workflowArgs struct {
 	Spread bool `json:"spread,omitempty"`
 }
 
+// Members is how many jobs a workflow has, by the spec of its own job; 0 for other jobs.
+func (s *Spec) Members() int {
+	var args workflowArgs
+	if !IsWorkflow(s.Kind) || json.Unmarshal(s.Args, &args) != nil {
+		return 0
+	}
+	return args.Jobs
+}
+
 // records checks the workflow and makes the jobs of one submission: the workflow's own,
 // and its jobs'. It does not look at jobs outside of it.
 func (w *Workflow) records(limit int) (own Record, jobs []Record, err error) {

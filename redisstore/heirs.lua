@@ -32,7 +32,7 @@ for j, parent in ipairs(parents) do
   local cursor = cursors[j]
   if cursor and cursor ~= '' then first = '(' .. ids[j] .. mark .. cursor end
   local edges = redis.call('ZRANGEBYLEX', KEYS[3], first, '(' .. ids[j] .. stop, 'LIMIT', 0, left)
-  local one = {parent, int(found[j * 2] + 0), state, cursor or '', #edges < left and 1 or 0, m and m.peer or '', m and m.reason or '', chosen}
+  local one = {parent, since(found[j * 2]), state, cursor or '', #edges < left and 1 or 0, m and m.peer or '', m and m.reason or '', chosen}
   for _, edge in ipairs(edges) do one[#one + 1] = edge:sub(#ids[j] + 2) end
   left = left - math.max(#edges, 1)
   reply[#reply + 1] = one

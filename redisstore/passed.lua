@@ -6,8 +6,8 @@ for i = 1, #ARGV, 5 do
   local parent = ARGV[i]
   local score, cursor = redis.call('ZSCORE', KEYS[2], parent), redis.call('HGET', KEYS[1], parent)
   -- If it has been requeued and has ended again, it begins anew.
-  if score and score + 0 == ARGV[i + 1] + 0 and (cursor or '') == ARGV[i + 2] then
-    if cursor then redis.call('HSET', KEYS[1], parent, ARGV[i + 4] == '1' and '' or ARGV[i + 3]) end
+  if score and since(score) == ARGV[i + 1] and (cursor or '') == ARGV[i + 2] then
+    if cursor or ARGV[i + 4] ~= '1' then redis.call('HSET', KEYS[1], parent, ARGV[i + 4] == '1' and '' or ARGV[i + 3]) end
     if ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[2], parent) end
   end
 end

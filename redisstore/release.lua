@@ -89,8 +89,13 @@ for i = begin, #ARGV, 6 do
     c.lane, c.touched, c.void, c.withdrawn, c.gated, word = lane, true, true, true, false, ''
   elseif how then
     local mark, letter, near, before = how:match('^([!?+]?)([sfacgm])(%d*)@?(%d*)$')
-    if total.corrupt or not letter then
+    -- What it still waits for has been counted, or the numbers are wrong.
+    local marked = mark == '!' or mark == '?'
+    if total.corrupt or not letter or mark ~= '+' and total.pending < 1 or marked and total.violated < 1 then
       c.corrupt, c.touched, c.lane = true, true, lane
+      if parent == '' then
+        c.open, c.gated, values[field] = true, false, false
+      end
       word = 'corrupt'
     else
       local now_is = judge(letter, state)

@@ -105,6 +105,11 @@ var phases = []struct {
 	{"errors", func(w *walk, ctx context.Context, rest string) (string, error) { return w.sweep(ctx, "errors", rest) }},
 	{"progress", func(w *walk, ctx context.Context, rest string) (string, error) { return w.sweep(ctx, "progress", rest) }},
 	{"counts", (*walk).counts},
+	{"edges", (*walk).edges},
+	{"kids", (*walk).kids},
+	{"gates", (*walk).gates},
+	{"needs", (*walk).needs},
+	{"waits", (*walk).waits},
 }
 
 // Repair implements [dianemo.Store]. A step's scripts are calls of their own, so

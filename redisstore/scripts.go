@@ -27,6 +27,7 @@ type scripts struct {
 	declare, trim, repair, sweep, recount, aside     *redis.Script
 	slots, fire, schedule, put, due                  *redis.Script
 	needs, link, heirs, passed, release, overdue     *redis.Script
+	ends, mend, kin                                  *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only enqueue,
@@ -77,6 +78,9 @@ func loadScripts(plain bool) scripts {
 		passed:  load("passed", finish),
 		release: load("release", finish),
 		overdue: load("overdue", finish),
+		ends:    load("ends", "flags=no-writes"),
+		mend:    load("mend", finish),
+		kin:     load("kin", finish),
 
 		schedule: load("schedule", finish, "cursor"),
 		put:      load("schedule", "", "cursor"),
