@@ -157,6 +157,10 @@ func (w *walk) kids(ctx context.Context, rest string) (string, error) {
 			r.why = "it has no jobs"
 		}
 		relics = append(relics, r)
+		if last := entries[i+1]; last != "" && dianemo.CheckName("child", strings.TrimPrefix(last, "|")) != nil {
+			r.what, r.name, r.parent, r.why = "last", entries[i], last, "whom of its children was told last can't be read"
+			relics = append(relics, r)
+		}
 	}
 	return next, w.remove(ctx, "kids", 50, relics)
 }

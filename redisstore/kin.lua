@@ -2,7 +2,8 @@
 -- KEYS  1 call, 2 info, 3 spec, 4 meta, 5 edges, 6 kids, 7 outbox, 8 gates, 9 needs
 -- ARGV  1 call number, 2 term (0: an operator's), then for each: what, name, id:
 --       'edge', its name, '' if it is none, else the parent's id: removed if there is no such job and its gate is not closed;
---       'kids', its name, the parent's id: removed if there are no edges of it; 'gate', the job's id, '': removed if
+--       'kids', its name, the parent's id: removed if there are no edges of it; 'last', the same name, the last child that
+--       was told: they are told from the first on; 'gate', the job's id, '': removed if
 --       needs knows of no gate; 'need', a field, '': removed
 -- Reply {'ok', for each 1 if it was removed, ...}, {'deposed'}, {'superseded'}
 if ARGV[2] ~= '0' and deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
@@ -25,6 +26,9 @@ for i = 3, #ARGV, 3 do
     if name ~= id then mark, stop = '#', '$' end
     goes = redis.call('HEXISTS', KEYS[6], name) == 1
       and not redis.call('ZRANGEBYLEX', KEYS[5], '[' .. id .. mark, '(' .. id .. stop, 'LIMIT', 0, 1)[1]
+  elseif what == 'last' then
+    local before = gone[#gone]
+    goes = redis.call('HGET', KEYS[6], name) == id and not (before and before[2] == name)
   elseif what == 'gate' then
     goes = redis.call('ZSCORE', KEYS[8], name) and redis.call('HEXISTS', KEYS[9], name .. '|') == 0
   else
@@ -43,6 +47,8 @@ for _, one in ipairs(gone) do
   elseif one and one[1] == 'kids' then
     redis.call('HDEL', KEYS[6], one[2])
     redis.call('ZREM', KEYS[7], one[2])
+  elseif one and one[1] == 'last' then
+    redis.call('HSET', KEYS[6], one[2], '')
   elseif one and one[1] == 'gate' then
     redis.call('ZREM', KEYS[8], one[2])
   elseif one then

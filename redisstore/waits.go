@@ -286,7 +286,8 @@ func (w *walk) judge(ctx context.Context, n *needed) ([]query, error) {
 		}
 	}
 	is.rest = had.rest
-	sound := readable && !bad && is == had
+	// A blocked job waits for something, so it has numbers.
+	sound := readable && n.sum != "" && !bad && is == had
 	if n.flow {
 		// Those that have ended and are gone count no more.
 		var err error
