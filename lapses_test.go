@@ -431,9 +431,8 @@ func TestNothingIsLeftOfWorkflowsThatAreLetGoOf(t *testing.T) {
 			for range 50 {
 				flows = append(flows, submit(t, c, plan("etl", spread, "a", "b +a", "bad +b", "never +bad", "mend !bad", "always *bad *never")))
 			}
-			gone := make(chan struct{}, 10000)
 			start(t, store, dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: time.Minute, SilentAfter: time.Minute,
-				Hooks: &dianemo.Hooks{Trim: func(i dianemo.TrimInfo) { gone <- struct{}{} }}}, func(p *dianemo.Peer) {
+				Hooks: &dianemo.Hooks{Repair: func(i dianemo.RepairInfo) { t.Errorf("left to repair: %v", i.Repaired) }}}, func(p *dianemo.Peer) {
 				require.NoError(t, chore.Handle(p, func(ctx context.Context, job *dianemo.Job[Args]) error {
 					if job.Name == "bad" {
 						return fails(ctx, job)

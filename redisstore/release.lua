@@ -4,7 +4,8 @@
 -- run again.
 -- What a job waits for stands in needs: child|parent -> how, child| the same for its gate, child|| -> the numbers (see totals
 -- in common.lua). How: s it must succeed, f not succeed, a end, c succeed unless a decision left it out, each with for how
--- long (ms) the child is kept for the peer that ran this parent; g for a gate; m for a workflow's job. Before that, a mark:
+-- long (ms) the child is kept for the peer that ran this parent; g for a gate (g0: one that repair has closed, see waits.go); m for a
+-- workflow's job. Before that, a mark:
 -- ! ended otherwise, ? left out by a decision (of a workflow's job: cancelled), + counts as done and may still change. Behind
 -- it, where there is or was a mark, @ and when (µs) the parent was seen so: what was seen before that is old.
 -- What has happened as it should is removed, so that it counts once, however often it is told. It counts also where the job
