@@ -378,7 +378,7 @@ func TestRepairFindsNothingAmongGraphsThatRun(t *testing.T) {
 			for w := range 4 {
 				work.Go(func() {
 					own := client(t, store)
-					for i := range 40 {
+					for i := range 15 {
 						wf := plan("etl", i%2 == 0, "a", "b", "join +a +b", "bad +join", "never +bad", "mend !bad", "always *bad *never")
 						id, err := own.Submit(t.Context(), wf)
 						if err != nil {
