@@ -397,7 +397,7 @@ func (f *family) begin(ctx context.Context, own Record) error {
 			return nil
 		}
 		if err == nil {
-			err = f.expunge(ctx, ids, f.by)
+			err = f.expunge(ctx, ids)
 		}
 		if err != nil {
 			_, _ = f.void(ctx) // else the chore does
@@ -406,15 +406,15 @@ func (f *family) begin(ctx context.Context, own Record) error {
 	}
 }
 
-// expunge removes jobs of a submission, but not of that by who has this number.
-func (f *family) expunge(ctx context.Context, ids []string, not uint64) error {
+// expunge removes what is left of an earlier submission's jobs.
+func (f *family) expunge(ctx context.Context, ids []string) error {
 	ties, parts := make([]Tie, len(ids)), map[int][]string{}
 	for i, id := range ids {
 		p := f.store.Partition(id)
 		ties[i], parts[p] = Tie{f.workflow, id}, append(parts[p], id)
 	}
 	for p, some := range parts {
-		if err := f.insist(ctx, "submit", func() error { return f.store.Expunge(ctx, p, not, some) }); err != nil {
+		if err := f.insist(ctx, "submit", func() error { return f.store.Expunge(ctx, p, f.by, some) }); err != nil {
 			return err
 		}
 	}
@@ -593,22 +593,14 @@ func (f *family) turn(ctx context.Context, gate State) (bool, error) {
 // voidFor is how long it is tried to void a workflow that was not submitted.
 const voidFor = 5 * time.Second
 
-// void gives the workflow up, unless its gate is open, and removes what was written of its
-// jobs. It reports whether the gate was closed.
+// void gives the workflow up, unless its gate is open. It reports whether it was closed.
+// Its jobs are cancelled as those of a cancelled one are.
 func (f *family) void(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), voidFor)
 	defer cancel()
 	closed, err := f.turn(ctx, Void)
-	if err != nil || !closed {
-		return closed, err
+	if err == nil && closed {
+		_ = f.need(ctx, ForgetIt, nil) // what was to be enqueued; else repair finds it
 	}
-	for {
-		ids, err := f.store.Members(ctx, f.workflow, "", depsCall)
-		if err == nil && len(ids) > 0 {
-			err = f.expunge(ctx, ids, 0)
-		}
-		if err != nil || len(ids) == 0 {
-			return true, nil // what is left is cancelled
-		}
-	}
+	return closed, err
 }

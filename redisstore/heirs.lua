@@ -25,11 +25,12 @@ for j, parent in ipairs(parents) do
   local first = '[' .. parent .. '|'
   if parent ~= ids[j] then
     mark, stop, first = '#', '$', '[' .. parent
+    -- While it is closed, or closed again by a new submission, what became of it before is nobody's business.
     state = 'open'
-    if not m or m.state == 'cancelled' or m.reason == 'cancel' then
-      state = 'void'
-    elseif redis.call('HEXISTS', KEYS[6], ids[j] .. '|') == 1 then
+    if redis.call('HEXISTS', KEYS[6], ids[j] .. '|') == 1 then
       state = 'closed'
+    elseif not m or m.state == 'cancelled' or m.reason == 'cancel' then
+      state = 'void'
     end
   elseif state == 'skipped' and m.reason == 'choice' then
     state = 'unchosen'
