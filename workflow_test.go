@@ -457,3 +457,83 @@ func TestAWorkflowThatIsCancelledWhileItIsResumedEnds(t *testing.T) {
 		require.NotEqual(t, dianemo.Blocked, ends(t, c, fmt.Sprintf("race%d", i)))
 	}
 }
+
+// Options.Parents are ids, and those of the workflow's own jobs are known beforehand.
+func TestAWorkflowWhoseJobsIDsAreTakenOrWaitInACircleIsRefused(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		c := client(t, store)
+		id := func(name string) string {
+			if spread {
+				return name + "/w"
+			}
+			return "w@" + name
+		}
+		make := func(parents ...dianemo.Parent) *dianemo.Workflow {
+			wf := plan("w", spread, "b +a")
+			wf.ID = "w"
+			wf.Add("a", chore.NewWith(Args{}, dianemo.Options{Parents: parents}))
+			return wf
+		}
+		var cycle *dianemo.CycleError
+		_, err := c.Submit(t.Context(), make(dianemo.After(id("b"))...))
+		require.ErrorAs(t, err, &cycle)
+		require.ElementsMatch(t, []string{"a", "b"}, cycle.IDs)
+		var field *dianemo.FieldError
+		_, err = c.Submit(t.Context(), make(dianemo.Parent{ID: "w", MayBeGone: true}))
+		require.ErrorAs(t, err, &field)
+		stranger := enqueue(t, c, chore, dianemo.Options{ID: id("a"), Delay: time.Hour})
+		var exists *dianemo.ExistsError
+		_, err = c.Submit(t.Context(), make())
+		require.ErrorAs(t, err, &exists)
+		require.Equal(t, stranger, exists.ID)
+		counts, err := c.Counts(t.Context())
+		require.NoError(t, err)
+		require.Len(t, counts, 1, "nothing was written")
+	})
+}
+
+func TestASubmitThatIsCutLeavesItsIDFree(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		require.NoError(t, store.Open(t.Context()))
+		c := client(t, store)
+		for i, step := range unfoldSteps {
+			wf := plan("cut", spread, "a", "b +a")
+			wf.ID = fmt.Sprintf("cut-%d-%v", i, spread)
+			ctx, cancel := context.WithCancel(t.Context())
+			cut := client(t, &faultyStore{store, func(_ context.Context, call string) error {
+				if call == step && ctx.Err() == nil {
+					cancel()
+					return errors.New("no answer")
+				}
+				return nil
+			}})
+			_, err := cut.Submit(ctx, wf)
+			cancel()
+			if err == nil {
+				continue // it was accepted before, or the step has no call
+			}
+			require.ErrorIs(t, err, context.Canceled, step)
+			require.NotErrorIs(t, err, dianemo.ErrUnconfirmed, step)
+			wf = plan("cut", spread, "b", "c +b") // and not the same
+			wf.ID = fmt.Sprintf("cut-%d-%v", i, spread)
+			submit(t, c, wf)
+		}
+		var s script
+		start(t, store, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		for i := range unfoldSteps {
+			id := fmt.Sprintf("cut-%d-%v", i, spread)
+			require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+		}
+	})
+}
+
+func TestAWrappedEnqueueThatDoesNotGoOnIsNoSubmit(t *testing.T) {
+	c, err := dianemo.NewClient(embeddedStore(t, 1), dianemo.ClientConfig{Logger: quiet, WrapEnqueue: func(dianemo.EnqueueFunc) dianemo.EnqueueFunc {
+		return func(context.Context, []dianemo.Request) ([]string, error) { return nil, nil }
+	}})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	_, err = c.Submit(t.Context(), plan("w", false, "a"))
+	var field *dianemo.FieldError
+	require.ErrorAs(t, err, &field)
+}
