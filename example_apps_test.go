@@ -235,3 +235,48 @@ func ExampleKind_After() {
 	// fetching /slow
 	// /slow failed
 }
+
+func ExampleClient_Submit() {
+	count := dianemo.NewKind[string]("count", dianemo.Policy{})
+	add := dianemo.NewKind[[]string]("add", dianemo.Policy{})
+	peer, stop := embeddedPeer(dianemo.Config{}, func(p *dianemo.Peer) error {
+		return errors.Join(
+			count.Handle(p, func(_ context.Context, job *dianemo.Job[string]) error {
+				return job.SetResult(len(job.Args))
+			}),
+			add.Handle(p, func(ctx context.Context, job *dianemo.Job[[]string]) error {
+				sum := 0
+				for _, name := range job.Args {
+					n, err := dianemo.ParentResult[int](ctx, job, name)
+					if err != nil {
+						return err
+					}
+					sum += n
+				}
+				fmt.Println("letters:", sum)
+				return nil
+			}))
+	})
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	wf := dianemo.NewWorkflow("letters")
+	wf.Add("one", count.New("fork"))
+	wf.Add("other", count.New("join"))
+	wf.Add("sum", add.New([]string{"one", "other"})).After("one", "other")
+	id, err := peer.Submit(ctx, wf)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := peer.Wait(ctx, id); err != nil {
+		log.Fatal(err)
+	}
+	info, err := peer.Workflow(ctx, id)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.State, info.Counts[dianemo.Succeeded], "of", info.Jobs)
+	// Output:
+	// letters: 8
+	// succeeded 3 of 3
+}
