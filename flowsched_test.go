@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -282,6 +283,60 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Who finds the gate open cancels nothing whose jobs have not heard of it yet.
+func TestAnOccurrenceIsNotTakenForLostWhileItsJobsHearOfTheGate(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		held, goOn := make(chan struct{}), make(chan struct{})
+		var hold, let sync.Once
+		slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
+			if call == "release" {
+				hold.Do(func() { close(held); <-goOn })
+			}
+			return nil
+		}})
+		t.Cleanup(func() { let.Do(func() { close(goOn) }) })
+		name := fmt.Sprintf("s-%v", spread)
+		put(t, slow, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
+		triggered := make(chan string)
+		go func() {
+			id, err := slow.TriggerSchedule(context.Background(), name)
+			if err != nil {
+				t.Error(err)
+			}
+			triggered <- id
+		}()
+		receive(t, held)
+		mute := &muteStore{Store: store}
+		mute.silent.Store(true)
+		var ran runs
+		start(t, mute, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, ran.run)) })
+		require.Eventually(t, func() bool {
+			gates, err := store.Gates(t.Context(), store.Partition(name), 10)
+			return err == nil && len(gates) == 0
+		}, 20*time.Second, 10*time.Millisecond)
+		let.Do(func() { close(goOn) })
+		id := receive(t, triggered)
+		mute.silent.Store(false)
+		c := client(t, store)
+		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+		require.Equal(t, nightlyJobs, standing(t, c, id))
+		ran.once(t, 5)
+	})
+}
+
+// A mute store does not tell whose children are to be told.
+type muteStore struct {
+	dianemo.Store
+	silent atomic.Bool
+}
+
+func (s *muteStore) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, error) {
+	if s.silent.Load() {
+		return nil, errors.New("no answer")
+	}
+	return s.Store.Heirs(ctx, partition, parents, children)
 }
 
 func TestAWorkflowCancelledBeforeItsJobsAreThereEndsCancelled(t *testing.T) {
