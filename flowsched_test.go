@@ -278,6 +278,9 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 					for _, count := range counts {
 						require.NotEqual(t, dianemo.Blocked, count.State, "%+v", count)
 						require.NotEqual(t, dianemo.Queued, count.State, "%+v", count)
+						if step == "enlist" || step == "join" { // so early that nothing was added again
+							require.NotEqual(t, dianemo.Cancelled, count.State, "%+v", count)
+						}
 					}
 				})
 			})
@@ -562,6 +565,32 @@ func TestABackfillMakesWorkflows(t *testing.T) {
 			require.Len(t, done.IDs, 2)
 		})
 	}
+}
+
+// Its grace says only whether it is run at all.
+func TestAWorkflowThatWasBackfilledTakesItsTime(t *testing.T) {
+	store := embeddedStore(t, 1)
+	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	store.SetTime(noon)
+	c := client(t, store)
+	wf := dianemo.NewWorkflow("w")
+	wf.Add("a", chore.NewWith(Args{}, dianemo.Options{Grace: 5 * time.Minute}))
+	put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Workflow: wf})
+	done, err := c.Backfill(t.Context(), "s", dianemo.Backfill{From: noon.Add(-time.Hour), To: noon, Max: 1})
+	require.NoError(t, err)
+	running, goOn, missed := make(chan struct{}), make(chan struct{}), make(chan dianemo.MissInfo, 10)
+	config := quick
+	config.Hooks = &dianemo.Hooks{Miss: func(i dianemo.MissInfo) { missed <- i }}
+	start(t, store, config, func(p *dianemo.Peer) {
+		require.NoError(t, chore.Handle(p, func(context.Context, *dianemo.Job[Args]) error { close(running); <-goOn; return nil }))
+	})
+	receive(t, running)
+	// One that waits for the workflow is overdue, and later than it would be.
+	child := enqueue(t, c, chore, dianemo.Options{Parents: dianemo.After(done.IDs...), RunAt: noon, Grace: 10 * time.Minute})
+	store.SetTime(noon.Add(20 * time.Minute))
+	require.Equal(t, child, receive(t, missed).ID)
+	close(goOn)
+	require.Equal(t, dianemo.Succeeded, ends(t, c, done.IDs[0]))
 }
 
 func TestABackfillThatDiesIsCompleted(t *testing.T) {
