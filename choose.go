@@ -40,23 +40,34 @@ func (r *run) choose(ctx context.Context, names []string, in func(name string) s
 		return nil, &FieldError{"Choose(children)", fmt.Sprintf("%d bytes of ids", size), fmt.Sprintf("%d bytes at most", MaxPayload/2)}
 	}
 	var all []string
-	for after := ""; ; after = all[len(all)-1] {
-		some, err := r.partition.peer.store.Children(ctx, r.id, after, depsCall)
-		if err != nil {
-			return nil, fmt.Errorf("dianemo: read the children of job %s: %w", r.id, err)
-		}
-		if all = append(all, some...); len(some) < depsCall {
-			break
-		}
+	err := r.partition.peer.children(ctx, r.id, func(child string) { all = append(all, child) })
+	if err != nil {
+		return nil, fmt.Errorf("dianemo: read the children of job %s: %w", r.id, err)
 	}
 	for i, name := range names {
 		if _, there := slices.BinarySearch(all, chosen[i]); there {
 			continue
 		}
 		if _, there := slices.BinarySearch(all, name); !there {
-			return nil, &FieldError{"Choose(children)", name, "the job's children: " + strings.Join(all[:min(len(all), 10)], ", ")}
+			return nil, &FieldError{"Choose(children)", name, "the job's children: " + r.named(all)}
 		}
 		chosen[i] = name
 	}
 	return chosen, nil
+}
+
+// named lists some of the job's children, by their names where they have some.
+func (r *run) named(children []string) string {
+	var names []string
+	for _, child := range children {
+		if strings.HasPrefix(child, "|") {
+			break // its workflows
+		}
+		if len(names) == 10 {
+			names = append(names, "…")
+			break
+		}
+		names = append(names, memberName(r.spec.Workflow, child))
+	}
+	return strings.Join(names, ", ")
 }

@@ -38,6 +38,9 @@ type Client struct {
 	waits  waits
 
 	maxWorkflow int
+	// near takes jobs that are kept for a peer, if this client is part of that one; nil:
+	// it is of none.
+	near func(peer string, partition int, jobs []NearJob) bool
 
 	opening chan struct{}             // held by the one caller that opens the store
 	boxes   atomic.Pointer[[]*outbox] // one for each partition, once opened
@@ -267,8 +270,11 @@ func (q *Request) spec() (*Spec, error) {
 	o := q.options
 	spec := &Spec{Kind: q.kind, Priority: inherit(o.Priority, q.policy.Priority, 2), Weight: o.Weight, Timeout: o.Timeout,
 		Retries: o.Retries, Reruns: o.Reruns, RunAt: o.RunAt, Delay: o.Delay, Headers: o.Headers, Schedule: q.schedule, At: q.at, Args: args}
-	if len(o.Parents) <= specParents {
-		spec.Parents = withConditions(o.Parents)
+	parents := withConditions(o.Parents)
+	if len(parents) <= specParents {
+		spec.Parents = parents
+	} else if spec.Many = len(parents); !slices.ContainsFunc(parents, func(p Parent) bool { return p.On != parents[0].On }) {
+		spec.ManyOn = parents[0].On
 	}
 	spec.Grace = inherit(q.policy.Grace, defaults(spec.Priority).Grace)
 	if o.Grace != 0 && o.Grace != spec.Grace {
@@ -280,7 +286,8 @@ func (q *Request) spec() (*Spec, error) {
 		if spec.Grace > 0 {
 			spec.Grace += slack
 		}
-		if o.RunAt.IsZero() {
+		// What may be kept for a peer is due when that is over, not earlier than others.
+		if o.RunAt.IsZero() && !slices.ContainsFunc(parents, func(p Parent) bool { return p.Near > 0 }) {
 			spec.Ahead = time.Duration(float64(slack) * q.ahead).Truncate(time.Millisecond)
 		}
 	}
@@ -352,7 +359,7 @@ func (j *StoredJob) decode() {
 	}
 	j.Info.Weight, j.Info.Headers, j.Info.Args = spec.Weight, spec.Headers, spec.Args
 	j.Info.Schedule, j.Info.ScheduledFor, j.Info.Parents = spec.Schedule, spec.At, spec.Parents
-	j.Info.Workflow, j.Info.Name = spec.Workflow, spec.Name
+	j.Info.Workflow, j.Info.Name, j.Info.ManyParents = spec.Workflow, spec.Name, spec.Many
 }
 
 // Counts reads how many jobs there are, by state, kind and priority. It looks

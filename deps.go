@@ -26,8 +26,10 @@ type Parent struct {
 	MayBeGone bool
 	// Near keeps the job for the peer that ran this parent, for example for the files
 	// that it left there: once released, it is due after this time, and only that peer
-	// may start it before. At most an hour. If several parents have it, the one that
-	// ended last counts.
+	// may start it before, as soon as it has tokens. Nobody cuts the time short, also
+	// if that peer is gone, drained or has no handler for it. At most an hour. If
+	// several parents have it, the one that ended last counts. After a requeue of
+	// the child alone, the job runs anywhere.
 	Near time.Duration
 }
 
@@ -36,7 +38,7 @@ type Condition string
 
 const (
 	OnSuccess Condition = "success" // the default
-	OnFailure Condition = "failure" // it failed, was missed, cancelled, skipped or became unreachable
+	OnFailure Condition = "failure" // it failed, was missed, cancelled, skipped (but not left out by a decision) or became unreachable
 	OnEnd     Condition = "end"     // however
 	// OnChosen: it succeeded, or a decision left it out. If all parents were left out,
 	// so is the child.
@@ -77,12 +79,24 @@ func ParentResult[R, Args any](ctx context.Context, job *Job[Args], parent strin
 	names := func(id string) bool {
 		return slices.ContainsFunc(job.Parents, func(p Parent) bool { return p.ID == id })
 	}
-	if in := job.in(parent); in != "" && names(in) {
-		parent = in
+	ids := []string{parent}
+	if in := job.in(parent); in != "" {
+		ids = []string{in, parent}
 	}
-	if !names(parent) {
-		return none, &FieldError{"ParentResult(parent)", parent, "one of Job.Parents"}
+	at := slices.IndexFunc(ids, names)
+	for i := 0; at < 0 && i < len(ids) && job.run != nil && job.run.spec.Many > 0; i++ {
+		child, err := job.run.partition.peer.store.IsChild(ctx, ids[i], job.ID)
+		if err != nil {
+			return none, fmt.Errorf("dianemo: result of parent %s: %w", parent, err)
+		}
+		if child {
+			at = i
+		}
 	}
+	if at < 0 {
+		return none, &FieldError{"ParentResult(parent)", parent, "one of the job's parents"}
+	}
+	parent = ids[at]
 	if job.run == nil {
 		return none, fmt.Errorf("dianemo: result of parent %s: %w", parent, ErrNotFound)
 	}

@@ -329,7 +329,7 @@ func TestAJobWhoseEnqueueWasNeverFinishedIsCancelled(t *testing.T) {
 	store.SetTime(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC))
 	ctx := t.Context()
 	require.NoError(t, store.Open(ctx))
-	_, err := store.Need(ctx, 0, dianemo.TellIt, []dianemo.Wait{{ID: "orphan", Gate: dianemo.OwnGate}})
+	_, err := store.Need(ctx, 0, dianemo.TellIt, 1, []dianemo.Wait{{ID: "orphan", Gate: dianemo.OwnGate}})
 	require.NoError(t, err)
 	spec := &dianemo.Spec{Kind: "kind", Priority: 2, Grace: time.Hour, Args: []byte("{}")}
 	_, err = store.Enqueue(ctx, 0, dianemo.Call{Caller: "dead", Number: 1}, []dianemo.Record{{ID: "orphan", Lane: spec.Lane(), Blocked: true, Spec: dianemo.EncodeSpec(spec)}})

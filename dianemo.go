@@ -195,6 +195,7 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}, beatSoon: make(chan struct{}, 1), soon: make(chan struct{}, 1),
 		bid: make(chan struct{}, 1), fireSoon: make(chan struct{}, 1), visible: make(chan struct{}, 1)}
 	p.logger = p.logger.With("peer", p.id)
+	p.Client.near = p.keepNear
 	return p, nil
 }
 
@@ -226,6 +227,9 @@ func (p *Peer) handle(names []string, policy Policy, direct handler, raw Handler
 	for _, alias := range names[1:] {
 		if err := CheckName("Aliases", alias); err != nil {
 			return err
+		}
+		if IsWorkflow(alias) {
+			return &FieldError{"Aliases", alias, "names that do not begin with " + workflowPrefix}
 		}
 	}
 	fn, err := p.wrapped(direct, raw)
@@ -426,6 +430,9 @@ func (p *Peer) hear(m Message) {
 			part.told.Store(true)
 			part.beatNow.Store(true)
 		}
+	}
+	if m.Word == KeepNear {
+		p.keepNear(p.id, m.Partition, m.Near)
 	}
 	if m.Word == "" || m.Word == FireNow {
 		p.fireNow(m.Partition, m.Word == "" || m.Partition == Everywhere)

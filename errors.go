@@ -38,6 +38,9 @@ var (
 	// ErrParentGone: a parent does not exist, perhaps no longer; see
 	// [ParentGoneError].
 	ErrParentGone = errors.New("dianemo: no such parent")
+	// ErrGivenUp: it took more than ten minutes to submit the workflow, so that its gate was
+	// voided. Nothing of it will run.
+	ErrGivenUp = errors.New("dianemo: the workflow was given up before it was wholly submitted")
 	// ErrNoSchedule: there is no schedule of this name.
 	ErrNoSchedule = errors.New("dianemo: no such schedule")
 	// ErrMoved: each time that the job was to be changed, others had moved it

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -18,6 +20,8 @@ type family struct {
 	errs     []error
 	place    map[string]int // of the jobs, by id
 	calls    Call
+	by       uint64    // who says what they wait for
+	shared   bool      // others may say the same: they are taken for one
 	released []Release // what is to be told once all is there
 }
 
@@ -27,7 +31,20 @@ func (c *Client) family(workflow string, records []Record) *family {
 	for i := range records {
 		f.place[records[i].ID] = i
 	}
+	f.tells(newTeller())
 	return f
+}
+
+func newTeller() uint64 { return 1 + rand.Uint64N(1e15-1) }
+
+// tells sets who says what the jobs wait for.
+func (f *family) tells(by uint64) {
+	f.by = by
+	for i := range f.records {
+		if f.records[i].Blocked {
+			f.records[i].Teller = by
+		}
+	}
 }
 
 // acceptFamily enqueues jobs of which some have parents: what they wait for first,
@@ -99,7 +116,7 @@ func (f *family) needAll(ctx context.Context, telling Telling, waits map[int][]W
 			}
 			var refused []bool
 			err := f.insist(ctx, "enqueue", func() (err error) {
-				refused, err = f.store.Need(ctx, partition, telling, all[:n])
+				refused, err = f.store.Need(ctx, partition, telling, f.by, all[:n])
 				f.mended(partition, err)
 				return err
 			})
@@ -147,9 +164,9 @@ func (f *family) link(ctx context.Context) error {
 				for i, t := range some {
 					call[i] = t.Tie
 				}
-				var states []State
+				var parents []Linked
 				err := f.insist(ctx, "enqueue", func() (err error) {
-					states, err = f.store.Link(ctx, partition, how, call)
+					parents, err = f.store.Link(ctx, partition, how, call)
 					f.mended(partition, err)
 					return err
 				})
@@ -157,14 +174,14 @@ func (f *family) link(ctx context.Context) error {
 					return err
 				}
 				for i, t := range some {
-					switch state := states[i]; {
+					switch parent := parents[i]; {
 					case here:
-					case state == "" && t.mayBeGone:
-						f.release(t.Child, t.Parent, fitting(t.on))
-					case state == "":
+					case parent.State == "" && t.mayBeGone:
+						f.release(t.Child, t.Parent, Linked{State: fitting(t.on)})
+					case parent.State == "":
 						f.errs[t.child] = &ParentGoneError{t.Child, t.Parent}
-					case state.Finished() || state == Unchosen:
-						f.release(t.Child, t.Parent, state)
+					case parent.State.Finished() || parent.State == Unchosen:
+						f.release(t.Child, t.Parent, parent)
 					}
 				}
 			}
@@ -181,8 +198,8 @@ func fitting(on Condition) State {
 	return Succeeded
 }
 
-func (f *family) release(child, parent string, state State) {
-	f.released = append(f.released, Release{Child: child, Parent: parent, State: state})
+func (f *family) release(child, parent string, found Linked) {
+	f.released = append(f.released, Release{Child: child, Parent: parent, State: found.State, Peer: found.Peer})
 }
 
 // disown refuses the descendants of those that were refused, and has it forgotten
@@ -243,9 +260,31 @@ func (f *family) enqueue(ctx context.Context) {
 			places, records = append(places, i), append(records, r)
 		}
 	}
-	for i, err := range f.acceptAll(ctx, records) {
+	accept := f.acceptTold
+	if f.shared {
+		accept = f.acceptAll // where another came first, the gate has been opened
+	}
+	for i, err := range accept(ctx, records) {
 		f.errs[places[i]] = err
 	}
+}
+
+// acceptTold enqueues jobs of which it was told what they wait for. Where another has told
+// the same meanwhile, that one's jobs are about to be there.
+func (c *Client) acceptTold(ctx context.Context, records []Record) []error {
+	errs := c.acceptAll(ctx, records)
+	for i, err := range errs {
+		for try := 1; errors.Is(err, ErrMoved) && try <= 10; try++ {
+			standings, failed := c.store.Standings(ctx, []string{records[i].ID})
+			if failed == nil && standings[0].State != "" {
+				err = &ExistsError{ID: records[i].ID, State: standings[0].State}
+			} else if !pause(ctx, backoff(try, 10*time.Millisecond, 200*time.Millisecond)) {
+				break
+			}
+		}
+		errs[i] = err
+	}
+	return errs
 }
 
 // open opens the gates of those that were added, and says what their parents had come
@@ -279,7 +318,7 @@ func (f *family) open(ctx context.Context) error {
 				f.errs[i] = fmt.Errorf("%w: one of its parents was not accepted", ErrUnconfirmed)
 			}
 		}
-		f.release(r.ID, "", state)
+		f.release(r.ID, "", Linked{State: state})
 	}
 	f.released = slices.DeleteFunc(f.released, func(r Release) bool {
 		return errors.As(f.errs[f.place[r.Child]], new(*ParentGoneError))

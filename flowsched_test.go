@@ -133,14 +133,14 @@ type faultyStore struct {
 	before func(ctx context.Context, call string) error
 }
 
-func (s *faultyStore) Need(ctx context.Context, partition int, telling dianemo.Telling, waits []dianemo.Wait) ([]bool, error) {
+func (s *faultyStore) Need(ctx context.Context, partition int, telling dianemo.Telling, by uint64, waits []dianemo.Wait) ([]bool, error) {
 	if err := s.before(ctx, string(telling)); err != nil {
 		return nil, err
 	}
-	return s.Store.Need(ctx, partition, telling, waits)
+	return s.Store.Need(ctx, partition, telling, by, waits)
 }
 
-func (s *faultyStore) Link(ctx context.Context, partition int, how dianemo.Linking, ties []dianemo.Tie) ([]dianemo.State, error) {
+func (s *faultyStore) Link(ctx context.Context, partition int, how dianemo.Linking, ties []dianemo.Tie) ([]dianemo.Linked, error) {
 	if err := s.before(ctx, string(how)); err != nil {
 		return nil, err
 	}
@@ -335,9 +335,9 @@ type muteStore struct {
 	silent atomic.Bool
 }
 
-func (s *muteStore) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, error) {
+func (s *muteStore) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, int64, error) {
 	if s.silent.Load() {
-		return nil, errors.New("no answer")
+		return nil, 0, errors.New("no answer")
 	}
 	return s.Store.Heirs(ctx, partition, parents, children)
 }
@@ -637,9 +637,9 @@ func TestAWorkflowWhosePlanIsCorruptIsCancelled(t *testing.T) {
 			"s@newer": {Args: []byte(`{"jobs":1}`), Plan: [][]byte{ahead}},
 			"s@whole": {Args: []byte(`{"jobs":1}`), Plan: [][]byte{whole}},
 		} {
-			spec.Kind, spec.Priority, spec.Grace, spec.Schedule = "workflow/w", 2, dianemo.Unlimited, "s@0"
+			spec.Kind, spec.Priority, spec.Grace, spec.Schedule, spec.Teller = "workflow/w", 2, dianemo.Unlimited, "s@0", 7
 			fire.Firings[0].Occurrences = append(fire.Firings[0].Occurrences,
-				dianemo.Occurrence{Record: dianemo.Record{ID: id, Lane: spec.Lane(), Blocked: true, Spec: dianemo.EncodeSpec(&spec)}})
+				dianemo.Occurrence{Record: dianemo.Record{ID: id, Lane: spec.Lane(), Blocked: true, Teller: 7, Spec: dianemo.EncodeSpec(&spec)}})
 		}
 		read, err := store.Schedules(ctx, store.Partition("s@0"), []string{"s@0"}, 0)
 		require.NoError(t, err)

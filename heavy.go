@@ -28,9 +28,7 @@ func (part *partition) waits(l *laneKnown, need int, room, reach levels, now tim
 		l.passed = now
 		fallthrough
 	case now.Sub(l.passed) < p.config.HeavyWait:
-		if end := l.passed.Add(p.config.HeavyWait); part.next.IsZero() || end.Before(part.next) {
-			part.next = end
-		}
+		part.planBy(l.passed.Add(p.config.HeavyWait))
 	default:
 		return true
 	}

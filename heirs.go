@@ -41,7 +41,8 @@ func (c *Client) releaseIn(ctx context.Context, partition int, calls *Call, all 
 		if err != nil {
 			return nil, err
 		}
-		var ends []string // workflows, for whose end a schedule may wait
+		var near map[string][]NearJob // by the peers for which they are kept
+		var ends []string             // workflows, for whose end a schedule may wait
 		for i, job := range reply.Jobs {
 			if job.Corrupt {
 				c.logger.Error("what a job waits for could not be read; it ends", "job", job.ID, "parent", some[i].Parent)
@@ -50,8 +51,14 @@ func (c *Client) releaseIn(ctx context.Context, partition int, calls *Call, all 
 				continue
 			}
 			c.hooks.Release(ReleaseInfo{job.ID, job.Kind, job.Priority, job.State, some[i].Parent})
+			if job.Near != "" && job.State == Scheduled {
+				if near == nil {
+					near = map[string][]NearJob{}
+				}
+				near[job.Near] = append(near[job.Near], NearJob{job.ID, job.Lane, job.Until})
+			}
 			if job.Revived {
-				revived = append(revived, Release{Parent: job.ID, State: job.State, Seen: reply.At})
+				revived = append(revived, Release{Parent: job.ID, State: job.State, Number: job.Number})
 			}
 			// No other workflow has such an id, but by its user's wish: see OccurrenceID.
 			if job.State.Finished() && IsWorkflow(job.Kind) && strings.Contains(job.ID, "@") {
@@ -61,6 +68,7 @@ func (c *Client) releaseIn(ctx context.Context, partition int, calls *Call, all 
 		if len(ends) > 0 {
 			c.followEnds(partition, ends)
 		}
+		c.tellNear(ctx, partition, near)
 		c.wake(partition, "", reply.News...)
 		if reply.Heirs {
 			c.releaseHeirs(partition)
@@ -129,7 +137,7 @@ func (c *Client) deliverUntilNow(ctx context.Context, partition int) error {
 			return err
 		})
 		if until == 0 {
-			until = round.seen
+			until = round.until
 		}
 		if err != nil || !round.more || round.since > until {
 			return err
@@ -138,26 +146,29 @@ func (c *Client) deliverUntilNow(ctx context.Context, partition int) error {
 }
 
 // A delivery is one step through an outbox: since when the first of what it delivered
-// was there, when that was read, and whether there is more.
+// was there, until when there was some, and whether there is more.
 type delivery struct {
-	since, seen int64
-	more        bool
+	since, until int64
+	more         bool
 }
 
 func (c *Client) deliverSome(ctx context.Context, partition int, calls *Call) (round delivery, err error) {
-	heirs, err := c.store.Heirs(ctx, partition, heirParents, heirChildren)
+	heirs, until, err := c.store.Heirs(ctx, partition, heirParents, heirChildren)
 	if err != nil || len(heirs) == 0 {
 		return round, err
 	}
-	round.since, round.seen = heirs[0].Since, heirs[0].Seen
+	round.since, round.until = heirs[0].Since, until
 	var children, workflows []Release
 	for i := range heirs {
 		h := &heirs[i]
-		if h.Listed && h.State == Void {
-			if err := c.withdraw(ctx, h.Parent, calls); err != nil {
-				return round, err
+		if h.Listed && h.State != Open {
+			if h.State == Void {
+				// Where the gate was never open, nothing has started.
+				if err := c.withdraw(ctx, h.Parent, h.Teller, h.Reason != "gate", calls); err != nil {
+					return round, err
+				}
 			}
-			h.All = true
+			h.Children, h.All = nil, true
 			continue
 		}
 		for _, child := range h.Children {
@@ -166,7 +177,7 @@ func (c *Client) deliverSome(ctx context.Context, partition int, calls *Call) (r
 				c.logger.Error("a job's child can't be told of it", "parent", h.Parent, "err", err)
 				continue
 			}
-			r := Release{Child: child, Parent: h.Parent, State: h.State, Seen: h.Seen, Peer: h.Peer}
+			r := Release{Child: child, Parent: h.Parent, State: h.State, Number: h.Number, Peer: h.Peer}
 			switch {
 			case isWorkflow:
 				r.Child = workflow
@@ -177,11 +188,12 @@ func (c *Client) deliverSome(ctx context.Context, partition int, calls *Call) (r
 			case h.Decides && !slices.Contains(h.Chosen, child):
 				r.State = Unchosen
 			case h.Reason == withdrawn:
-				// What would start since this one has ended is withdrawn, too.
+				// What would start since this one has ended is withdrawn, too. It must be told, for
+				// it may be behind a gate: then withdraw came before it was to be run again.
 				if same, err := c.sameWorkflow(ctx, h.Parent, child); err != nil {
 					return round, err
 				} else if same {
-					continue
+					r.State = Withdrawn
 				}
 			}
 			children = append(children, r)
@@ -231,19 +243,21 @@ func (c *Client) sameWorkflow(ctx context.Context, one, other string) (bool, err
 const withdrawn = "workflow"
 
 // withdraw cancels a workflow's jobs: first those that are blocked, so that the end of
-// others can't start any of them.
-func (c *Client) withdraw(ctx context.Context, workflow string, calls *Call) error {
-	for _, step := range []func(ids []string) error{
-		func(ids []string) error {
-			all := make([]Release, len(ids))
-			for i, id := range ids {
-				all[i] = Release{Child: id, State: Withdrawn}
-			}
-			_, err := c.releaseAll(ctx, calls, all)
-			return err
-		},
-		func(ids []string) error { return c.cancelAll(ctx, ids) },
-	} {
+// others can't start any of them, and then, if it was begun, all others.
+func (c *Client) withdraw(ctx context.Context, workflow string, teller uint64, begun bool, calls *Call) error {
+	block := func(ids []string) error {
+		all := make([]Release, len(ids))
+		for i, id := range ids {
+			all[i] = Release{Child: id, State: Withdrawn, Teller: teller}
+		}
+		_, err := c.releaseAll(ctx, calls, all)
+		return err
+	}
+	steps := []func(ids []string) error{block}
+	if begun {
+		steps = append(steps, func(ids []string) error { return c.cancelAll(ctx, ids) })
+	}
+	for _, step := range steps {
 		for after := ""; ; {
 			ids, err := c.store.Members(ctx, workflow, after, depsCall)
 			if err != nil {
@@ -353,7 +367,7 @@ func (c *Client) disinherit(ctx context.Context, parent string) error {
 			}
 		}
 		for p, some := range waits {
-			if _, err := c.store.Need(ctx, p, DropIt, some); err != nil {
+			if _, err := c.store.Need(ctx, p, DropIt, 0, some); err != nil {
 				return err
 			}
 		}

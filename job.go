@@ -189,8 +189,10 @@ type JobInfo struct {
 	// instant of its rule.
 	Schedule     string
 	ScheduledFor time.Time
-	// Parents are those of its Options, if they were at most 1000.
-	Parents []Parent
+	// Parents are those of its Options, if they were at most 1000; otherwise ManyParents is
+	// how many.
+	Parents     []Parent
+	ManyParents int
 	// Workflow is the workflow of which this is a job, "" for none, and Name its name
 	// there.
 	Workflow, Name string

@@ -99,7 +99,7 @@ type Options struct {
 	// allowed, and grace counts from it.
 	RunAt time.Time
 	// Delay makes the job due that long after the store accepts it. At most
-	// one of RunAt and Delay may be set.
+	// one of RunAt, Delay and Parents may be set, but for RunAt with Parents.
 	Delay time.Duration
 
 	Priority int
@@ -114,7 +114,7 @@ type Options struct {
 	// Parents must end before the job starts: see [After]. They are jobs that exist,
 	// have ended already, or are enqueued in the same call. Then it is due, or at RunAt,
 	// if that is later; its grace begins then. With a RunAt it is missed if it was not
-	// released within its grace after that.
+	// released within its grace after that. Not with Delay or Unique.Replace.
 	Parents []Parent
 
 	// Unique refuses the job while another one of its kind has the same key, or

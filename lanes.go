@@ -150,19 +150,20 @@ func (v *laneView) due(now time.Time) (lanes, foreign []*laneKnown, next time.Ti
 	return lanes, foreign, next
 }
 
-// choose returns the lanes that a claim names: those due from which something
-// may fit into room first, so that they are not crowded out by others, those of
-// a kind of which there was news, and some that are not known to be due, whose
-// first job may have come since. It leaves out those that may not be claimed
+// choose returns the lanes that a claim names: those of which it asks for jobs by
+// name and those due from which something may fit into room first, so that they
+// are not crowded out by others, those of a kind of which there was news, and some
+// that are not known to be due, whose first job may have come since. It leaves out those that may not be claimed
 // from now.
-func (v *laneView) choose(due []*laneKnown, room, capacity levels, kinds []string, may func(*laneKnown) bool) []ClaimLane {
+func (v *laneView) choose(near, due []*laneKnown, room, capacity levels, kinds []string, may func(*laneKnown) bool) []ClaimLane {
 	lanes := make([]ClaimLane, 0, min(len(v.lanes), claimLanes))
+	first := 0 // of these, those that were taken for what is kept
 	take := func(from []*laneKnown, most int, wanted func(*laneKnown) bool) {
 		for _, l := range from {
 			if len(lanes) == claimLanes || most == 0 {
 				return
 			}
-			if wanted(l) && !l.foreign && may(l) {
+			if wanted(l) && !l.foreign && may(l) && !slices.ContainsFunc(lanes[:first], func(c ClaimLane) bool { return c.Lane == l.Lane }) {
 				lanes = append(lanes, l.ClaimLane)
 				most--
 			}
@@ -172,6 +173,8 @@ func (v *laneView) choose(due []*laneKnown, room, capacity levels, kinds []strin
 		need := l.need(capacity)
 		return need > 0 && need <= room.fits(l.Priority)
 	}
+	take(near, claimLanes, func(*laneKnown) bool { return true })
+	first = len(lanes)
 	take(due, claimLanes, fits)
 	fresh := func(l *laneKnown) bool { return !slices.Contains(due, l) && !v.rests(l) }
 	take(v.lanes, emptyLanes, func(l *laneKnown) bool { return slices.Contains(kinds, l.Kind) && fresh(l) })

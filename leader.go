@@ -49,10 +49,13 @@ func (p *Peer) resign(ctx context.Context) {
 		p.logger.Info("the lease was not given up; it will run out", "err", err)
 		return
 	}
-	p.bidden = false
 	if err := p.store.Tell(ctx, "", Message{Word: BidNow}); err != nil {
-		p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
+		if ctx.Err() == nil { // else leave does it again
+			p.logger.Info("nobody was told that the lease is free; they will find it so", "err", err)
+		}
+		return
 	}
+	p.bidden = false
 }
 
 // lead bids for the lease and renews it, three times in each lease.
@@ -164,7 +167,7 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 		}
 		if s.Err == nil {
 			ahead := s.Now.Sub(begin.Add(took / 2))
-			part.surveyed.Store(&surveyed{s, ahead})
+			part.surveyed.Store(&surveyed{s, ahead, s.Now.Sub(begin.Add(took))})
 			part.kick()
 			if chore != nil {
 				part.clock.set(wakes[s.Partition], s.Fires, ahead)

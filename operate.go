@@ -22,6 +22,10 @@ import (
 // a wish to be tried again too, the job ends cancelled. It is never started
 // again, not even if its peer goes silent.
 //
+// A workflow is cancelled by its id: when Cancel returns, those of its jobs that had not
+// started are cancelled, and those that run are as said before; it ends with the last of
+// them. If ctx ends before that, the error says so, and the leader goes on.
+//
 // Cancelling a job that is cancelled already changes nothing and is no error.
 // Errors, by themselves for one id and in a [BatchError] in order for several:
 // [ErrNotFound]; a [StateError] for a job that has ended otherwise; [ErrMoved].
@@ -109,7 +113,7 @@ func (c *Client) wish(ctx context.Context, edge Edge, hook func(WishInfo), ids [
 	errs := make([]error, len(ids))
 	failed := false
 	s := &series{edge: edge, hook: hook, ask: ask}
-	_ = c.askAll(ctx, s, each, func(info WishInfo, _ bool) { // it stands in errs
+	broken := c.askAll(ctx, s, each, func(info WishInfo, _ bool) {
 		for _, i := range places[info.ID] {
 			errs[i] = info.Err
 		}
@@ -117,7 +121,7 @@ func (c *Client) wish(ctx context.Context, edge Edge, hook func(WishInfo), ids [
 	})
 	switch {
 	case !failed:
-		return nil
+		return broken
 	case len(ids) == 1:
 		return errs[0]
 	}
@@ -169,6 +173,7 @@ func (c *Client) askAll(ctx context.Context, s *series, ids []string, tell func(
 				continue // ctx has ended, and so will the others
 			}
 			var moved []string
+			workflows := false
 			beat := map[string]bool{}
 			for _, job := range reply.Jobs {
 				if errors.Is(job.Err, ErrMoved) && try < maxMoves {
@@ -178,6 +183,7 @@ func (c *Client) askAll(ctx context.Context, s *series, ids []string, tell func(
 				if job.Peer != "" {
 					beat[job.Peer] = true
 				}
+				workflows = workflows || job.Err == nil && IsWorkflow(job.Kind)
 				info := WishInfo{job.ID, job.Kind, job.Priority, job.State, job.Err}
 				tell(info, true)
 				s.hook(info)
@@ -188,7 +194,13 @@ func (c *Client) askAll(ctx context.Context, s *series, ids []string, tell func(
 				}
 			}
 			c.wake(partition, "", reply.News...)
-			if s.edge == EdgeCancel || s.edge == EdgeRequeue {
+			switch {
+			case s.edge == EdgeCancel && workflows:
+				// Its jobs have heard of it when this returns.
+				if err := c.deliverUntilNow(ctx, partition); err != nil && broken == nil {
+					broken = err
+				}
+			case s.edge == EdgeCancel, s.edge == EdgeRequeue:
 				c.releaseHeirs(partition)
 			}
 			if rest = append(rest, moved...); len(moved) < len(piece) {
@@ -265,7 +277,7 @@ func (c *Client) Resume(ctx context.Context, kind string) error {
 }
 
 func (c *Client) setPaused(ctx context.Context, kind string, on bool) error {
-	if err := CheckName("kind", kind); err != nil {
+	if err := checkKind(kind); err != nil {
 		return err
 	}
 	ctx, done, err := c.enter(ctx)

@@ -34,6 +34,10 @@ type Spec struct {
 	At       time.Time
 	Follow   bool
 	Parents  []Parent // as long as they fit: see specParents
+	// Many is how many there are, where Parents does not name them, and ManyOn how they
+	// must end, if that is the same of all.
+	Many   int
+	ManyOn Condition
 	// Workflow is the workflow of which this is a job, "" for none, and Name its name there.
 	Workflow string
 	Name     string
@@ -41,7 +45,9 @@ type Spec struct {
 	// Plan has, in a workflow that a schedule makes, the specs of its jobs: with their
 	// names, and those of their parents in place of ids.
 	Plan [][]byte
-	Args []byte
+	// Teller is who tells what that waits for: see Record. All who submit it are one.
+	Teller uint64
+	Args   []byte
 }
 
 // SpecVersion is the version that this program writes, and the newest that it
@@ -71,11 +77,14 @@ const (
 	tagAt       = 'i'
 	tagFollow   = 'f'
 	tagParent   = 'q'
-	tagNear     = 'z' // of the parent before it
+	tagNear     = 'b' // of the parent before it
 	tagWorkflow = 'o'
 	tagName     = 'n'
 	tagAhead    = 'e'
+	tagMany     = 'm'
+	tagManyOn   = 'z'
 	tagPlan     = 'j'
+	tagTeller   = 'x'
 	tagArgs     = 'a'
 )
 
@@ -134,6 +143,10 @@ func EncodeSpec(s *Spec) []byte {
 		text(tagName, s.Name)
 	}
 	number(tagAhead, int64(s.Ahead))
+	if s.Many > 0 {
+		number(tagMany, int64(s.Many))
+		text(tagManyOn, string(s.ManyOn))
+	}
 	for _, p := range s.Parents {
 		text(tagParent, parentLetters[p.On]+p.ID)
 		number(tagNear, int64(p.Near))
@@ -145,6 +158,7 @@ func EncodeSpec(s *Spec) []byte {
 		b = binary.AppendUvarint(b, uint64(len(name)))
 		b = append(append(b, name...), value...)
 	}
+	number(tagTeller, int64(s.Teller))
 	for _, job := range s.Plan {
 		text(tagPlan, string(job))
 	}
@@ -199,6 +213,8 @@ func (s *Spec) set(tag byte, v []byte) error {
 		s.Workflow = string(v)
 	case tagName:
 		s.Name = string(v)
+	case tagManyOn:
+		s.ManyOn = Condition(v)
 	case tagParent:
 		for on, letter := range parentLetters {
 			if id, ok := strings.CutPrefix(string(v), letter); ok {
@@ -218,7 +234,7 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Headers = map[string]string{}
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
-	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead, tagNear:
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead, tagMany, tagNear, tagTeller:
 		i, n := binary.Varint(v)
 		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
@@ -246,8 +262,12 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.At = time.UnixMilli(i).UTC()
 		case tagFollow:
 			s.Follow = i != 0
+		case tagMany:
+			s.Many = int(i)
 		case tagAhead:
 			s.Ahead = time.Duration(i)
+		case tagTeller:
+			s.Teller = uint64(i)
 		case tagNear:
 			if n := len(s.Parents); n > 0 {
 				s.Parents[n-1].Near = time.Duration(i)

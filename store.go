@@ -77,25 +77,33 @@ type Store interface {
 	// Term is 0; ErrStoreFull. The firings are of different schedules and have at most
 	// MaxCallJobs occurrences, and MaxFireBytes, if there are several.
 	Fire(ctx context.Context, partition int, call Call, fire Fire) (FireReply, error)
-	// Need tells what jobs wait for, before they are enqueued, or that they are not. It
-	// reports which of them exist: for these nothing was done, but by DropIt.
-	Need(ctx context.Context, partition int, telling Telling, waits []Wait) ([]bool, error)
+	// Need tells what jobs wait for, before they are enqueued, or that they are not. by is
+	// the number of who says so, at most 15 digits: what others said before counts no more.
+	// It reports for which of them nothing was done: most often since they exist.
+	Need(ctx context.Context, partition int, telling Telling, by uint64, waits []Wait) ([]bool, error)
 	// Children lists the children of a job after that one, in order: at last, with a "|"
 	// before it, the workflow to which it belongs.
 	Children(ctx context.Context, parent, after string, limit int) ([]string, error)
+	// IsChild reports whether the one job waits, or waited, for the other.
+	IsChild(ctx context.Context, parent, child string) (bool, error)
 	// Members lists the jobs of a workflow after that one, in order.
 	Members(ctx context.Context, workflow, after string, limit int) ([]string, error)
 	// Link makes jobs the children of jobs of this partition, or makes them so no longer.
-	// It returns the parents' states, "" for one that does not exist.
-	Link(ctx context.Context, partition int, how Linking, ties []Tie) ([]State, error)
-	// Heirs reads whose children are to be told, the next ones.
-	Heirs(ctx context.Context, partition, parents, children int) ([]Heirs, error)
+	// It returns the parents.
+	Link(ctx context.Context, partition int, how Linking, ties []Tie) ([]Linked, error)
+	// Heirs reads whose children are to be told, the next ones, and until when there are
+	// some, as in Heirs.Since.
+	Heirs(ctx context.Context, partition, parents, children int) (heirs []Heirs, until int64, err error)
 	// Passed says that the children were told as Heirs said. It reports whether there
 	// are more.
 	Passed(ctx context.Context, partition int, heirs []Heirs) (bool, error)
 	// Release tells children of this partition, and workflows, what their parents and jobs
 	// have come to, at most MaxCallJobs. It counts once, however often it is told.
 	Release(ctx context.Context, partition int, call Call, releases []Release) (ReleaseReply, error)
+	// Expunge removes those of the jobs that are blocked or cancelled and never started:
+	// what is left of a workflow that was never wholly submitted. It leaves those of which
+	// not has told what they wait for.
+	Expunge(ctx context.Context, partition int, not uint64, ids []string) error
 	// Overdue is Miss for blocked jobs.
 	Overdue(ctx context.Context, partition int, call Call, chore Chore) (MissReply, error)
 	// Gates lists jobs and workflows whose gate has been closed for so long that whoever
@@ -183,12 +191,21 @@ type Call struct {
 // ErrSuperseded: the caller has made a later call; this one changed nothing now.
 const ErrSuperseded = storeError("dianemo: a later call of this caller was here")
 
-// A Message tells a peer where to look. It carries nothing itself, so a lost one
+// A Message tells a peer where to look. Nothing depends on it, so a lost one
 // costs time and nothing else. The zero Message says that some were missed.
 type Message struct {
 	Word      Word
-	Partition int    // for Look and BeatNow; may be Everywhere
-	Kind      string // for Look: of the work, or ""
+	Partition int       // for Look, BeatNow and KeepNear; for the first two it may be Everywhere
+	Kind      string    // for Look: of the work, or ""
+	Near      []NearJob // for KeepNear
+}
+
+// A NearJob is kept for a peer until then: it is due at that time, and that peer may
+// claim it before.
+type NearJob struct {
+	ID    string
+	Lane  Lane
+	Until time.Time // by the store's clock
 }
 
 // Everywhere stands for all partitions.
@@ -198,11 +215,12 @@ const Everywhere = -1
 type Word string
 
 const (
-	Look    Word = "look" // the partition has work sooner than known
-	BeatNow Word = "beat" // something was decided about runs of this peer in the partition
-	ShowNow Word = "show" // something was decided about this peer, or all
-	BidNow  Word = "bid"  // the leader has left
-	FireNow Word = "fire" // a schedule of the partition, or Everywhere, is due sooner than known; for the leader
+	Look     Word = "look" // the partition has work sooner than known
+	BeatNow  Word = "beat" // something was decided about runs of this peer in the partition
+	ShowNow  Word = "show" // something was decided about this peer, or all
+	BidNow   Word = "bid"  // the leader has left
+	KeepNear Word = "near" // jobs of the partition are kept for this peer
+	FireNow  Word = "fire" // a schedule of the partition, or Everywhere, is due sooner than known; for the leader
 )
 
 // A Lane is where jobs wait for a claim. All its jobs have the same kind,
@@ -233,7 +251,10 @@ type Record struct {
 	// Blocked: it waits for what Need was told, and after that until RunAt.
 	Blocked bool
 	Parents []Parent
-	Ahead   time.Duration // how much earlier than others it is due when it is released
+	// Teller is who has told what it waits for: see Need. If another has since, or its gate
+	// was voided, it is not accepted, and is among those that have moved.
+	Teller uint64
+	Ahead  time.Duration // how much earlier than others it is due when it is released
 	// Unique is the zero value for most; else the slot that it takes, one of its
 	// kind's. The ids of all jobs with this key must have the same partition.
 	Unique Unique
@@ -336,6 +357,9 @@ type Claim struct {
 	// each of these. Index 0 is unused.
 	Room  [10]int
 	Lanes []ClaimLane // in the order in which they are to be claimed
+	// Near are jobs that it may take from these lanes although they are not due yet,
+	// each once. They are due when it does.
+	Near []NearJob
 	// From is where the reply's page of lanes begins; see TurnReply.Next.
 	From int
 	// Stance says whether the peer stands among the idle from now on; it may come
@@ -534,6 +558,12 @@ const (
 // A Tie is between a parent and a child.
 type Tie struct{ Parent, Child string }
 
+// Linked is a parent as Link found it. State is "" for one that does not exist.
+type Linked struct {
+	State State
+	Peer  string // of its last run
+}
+
 // Heirs are children that are to be told what has become of their parent. Where Listed
 // is set, the parent is a workflow, its jobs are to be told of its gate, and State is Open
 // or Void. If the parent has not ended, or no longer has, only workflows are to be told.
@@ -541,10 +571,11 @@ type Heirs struct {
 	Parent   string
 	Listed   bool
 	Since    int64 // since when they are to be told, as the store knows it
-	Seen     int64 // when this was read; the same
-	State    State // the parent's; Unchosen, Gone
+	Number   int64 // of what has become of the parent: it grows
+	State    State // the parent's; Unchosen, Gone; where Listed, Open, Void or Closed
 	Reason   string
 	Peer     string // of its last run
+	Teller   uint64 // where Listed: who has told what the workflow waits for
 	Decides  bool   // it was a decision, and
 	Chosen   []string
 	After    string
@@ -557,8 +588,9 @@ type Heirs struct {
 type Release struct {
 	Child, Parent string
 	State         State
-	Seen          int64  // as in Heirs: what a workflow was told later counts
+	Number        int64  // as in Heirs: what has a lower one than was told before is old
 	Peer          string // that ran the parent
+	Teller        uint64 // if not 0, the gate is only turned if this one has told what the job waits for
 }
 
 // What a Release may say besides a job's states.
@@ -576,17 +608,18 @@ type ReleaseReply struct {
 	Jobs  []Released
 	Moved []int // places of those for which nothing was done: to be told again, by a new call
 	News  []News
-	Heirs bool  // there are children to be told in turn
-	At    int64 // when this was done, as in Heirs.Seen
+	Heirs bool // there are children to be told in turn
 }
 
 // A Released job is in that state now; State is "" if the release meant nothing to it.
 type Released struct {
 	Moved
 	Lane    Lane
-	Revived bool   // it had ended, and no longer has
-	Near    string // the peer for which it is kept until it is due
-	Corrupt bool   // what it waits for could not be read: it ends
+	Revived bool      // it had ended, and no longer has
+	Number  int64     // its own, if it was revived
+	Near    string    // the peer for which it is kept
+	Until   time.Time // until it is due, then; zero unless Near is set
+	Corrupt bool      // what it waits for could not be read: it ends
 }
 
 // A Standing is where a job stands, as stored: one that waits in its lane is Scheduled.

@@ -135,26 +135,38 @@ func (c *Client) sendWakes(box *outbox) {
 }
 
 // passOn tells another peer of due work that this one can't take now. Where
-// nobody was idle, the next one who is hears of it, so there is no need to say
-// it again soon.
-func (c *Client) passOn(partition int, n News, self string) {
+// nobody was idle, the next one who is hears of it, so it is not said again soon:
+// then passOn returns when it may be. Other work may have come since that one heard.
+func (c *Client) passOn(partition int, n News, self string) (again time.Time) {
 	box := (*c.boxes.Load())[partition]
 	box.mu.Lock()
-	lonely := time.Since(box.lonely[n]) < time.Second
+	again = box.lonely[n].Add(time.Second)
 	box.mu.Unlock()
-	if !lonely {
-		c.wake(partition, self, n)
+	if time.Now().Before(again) {
+		return again
 	}
+	c.wake(partition, self, n)
+	return time.Time{}
 }
 
-// passOn tells another peer, once, of due work that this one can't take.
+// passOn tells another peer, once, of due work that this one can't take. If that may
+// not be due yet, for all that is known of the store's clock, it comes later: who is told
+// too early finds nothing.
 func (part *partition) passOn(l *laneKnown) {
-	if !l.told.Equal(l.due) {
-		l.told = l.due
-		n := News{Kind: l.Kind, Priority: l.Priority}
-		if l.Lane.Weight > 0 {
-			n.Weight = l.least()
-		}
-		part.peer.passOn(part.number, n, part.peer.id)
+	if l.told.Equal(l.due) {
+		return
 	}
+	if sure := l.due.Add(-part.least); l.due.After(part.known) && time.Now().Before(sure) {
+		part.planBy(sure)
+		return
+	}
+	n := News{Kind: l.Kind, Priority: l.Priority}
+	if l.Lane.Weight > 0 {
+		n.Weight = l.least()
+	}
+	if again := part.peer.passOn(part.number, n, part.peer.id); !again.IsZero() {
+		part.planBy(again)
+		return
+	}
+	l.told = l.due
 }

@@ -26,6 +26,7 @@ type partition struct {
 	finished []finished      // returned and not yet settled
 	sending  []finished      // of these, those in the turn under way
 	news     []string        // kinds of which there was news
+	near     []NearJob       // kept for this peer
 
 	// Only the loop touches these.
 	turn    uint64 // number of the last
@@ -34,6 +35,7 @@ type partition struct {
 	place   place         // in the line for tokens
 	batch   int           // jobs claimed at most, by how long turns take
 	ahead   time.Duration // the store's clock less ours
+	least   time.Duration // the least that this can be
 	watched time.Time     // when it last asked for a round
 	known   time.Time     // the store's clock when the view was last heard of
 	trip    time.Duration // the quickest turn so far: mostly the network's part
@@ -41,7 +43,7 @@ type partition struct {
 	renew   bool          // the hold on it is to be renewed
 	planned time.Time     // the store\'s clock when the last plan was made
 	owed    bool          // it is to look once there are tokens again
-	next    time.Time     // when a lane's patience ends, by our clock; zero: none waits
+	next    time.Time     // when it is to plan again, for example since a lane's patience ends, by our clock; zero: never
 	carry   levels        // the peer's capacity at the last plan
 
 	told    atomic.Bool  // a message about runs came since the last claim was sent
@@ -58,7 +60,7 @@ type partition struct {
 // surveyed is a partition as a round found it.
 type surveyed struct {
 	*Survey
-	ahead time.Duration // the store's clock less ours
+	ahead, least time.Duration // as in partition
 }
 
 // finished is a run that has returned.
@@ -190,7 +192,7 @@ func (part *partition) takeSurvey() {
 		return // a claim has seen more since
 	}
 	part.view.paused = nil // if they still are, the next claim says so
-	part.ahead = s.ahead
+	part.ahead, part.least = s.ahead, s.least
 	part.view.heard(0, s.Lanes, s.Next == 0, part.peer.own)
 	if part.page = s.Next; part.page != 0 && !part.peer.refrains() {
 		part.look.Store(true) // the listing goes on
@@ -219,6 +221,7 @@ func (part *partition) plan() (Claim, levels) {
 		if part.look.Swap(false) {
 			part.watch()
 		}
+		part.letGo(func(NearJob) bool { return true })
 		part.stopSaving()
 		p.ledger.leave(&part.place)
 		return Claim{Stance: p.stance(false)}, levels{}
@@ -230,7 +233,8 @@ func (part *partition) plan() (Claim, levels) {
 			l.stuck, l.beyond = 0, false
 		}
 	}
-	need, hold := part.wants(due, capacity, now)
+	near := part.nearLanes()
+	need, hold := part.wants(due, near, capacity, now)
 	look := part.look.Swap(false)
 	looks := look || part.owed || hold != nil
 	if looks {
@@ -264,8 +268,12 @@ func (part *partition) plan() (Claim, levels) {
 	if jobs == 0 {
 		jobs = part.batch // without a budget it only learns what there is, so that what becomes free goes to the most urgent
 	}
-	claim := Claim{Limit: min(part.batch, jobs), Room: grant, Lanes: part.view.choose(due, grant, capacity, part.takeNews(), part.may),
+	near = slices.DeleteFunc(near, func(l *laneKnown) bool { return l.nearNeed(capacity) > grant.fits(l.Priority) })
+	claim := Claim{Limit: min(part.batch, jobs), Room: grant, Lanes: part.view.choose(near, due, grant, capacity, part.takeNews(), part.may),
 		From: part.page, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter, Hold: hold}
+	if len(near) > 0 {
+		claim.Near = part.chooseNear(near)
+	}
 	if len(due) == 0 {
 		claim.Stance = p.stance(true)
 	}
@@ -275,15 +283,28 @@ func (part *partition) plan() (Claim, levels) {
 // watch makes a leader that does not claim now look at what is due later all the
 // same: it keeps the time for all.
 func (part *partition) watch() {
-	if part.peer.leading() != 0 && time.Since(part.watched) > 100*time.Millisecond {
-		part.watched = time.Now()
-		signal(part.peer.soon)
+	if part.peer.leading() == 0 {
+		return
+	}
+	if again := part.watched.Add(100 * time.Millisecond); time.Now().Before(again) {
+		part.look.Store(true) // since the round that was asked for may have been before the news
+		part.planBy(again)
+		return
+	}
+	part.watched = time.Now()
+	signal(part.peer.soon)
+}
+
+// planBy makes the loop plan again at that time at the latest.
+func (part *partition) planBy(at time.Time) {
+	if part.next.IsZero() || at.Before(part.next) {
+		part.next = at
 	}
 }
 
 // wants is what a claim must have room for, by levels, and the lane that the
 // peer asks to hold, if one has been passed over for long enough.
-func (part *partition) wants(due []*laneKnown, capacity levels, now time.Time) (need levels, hold *Lane) {
+func (part *partition) wants(due, near []*laneKnown, capacity levels, now time.Time) (need levels, hold *Lane) {
 	room, reach := part.peer.ledger.now(&part.place)
 	if h := part.heavy; h != nil && (h.passed.IsZero() || part.view.rests(h) || h.need(capacity) == 0 || h.least() > reach.fits(h.Priority)) {
 		h.beyond = h.need(capacity) == 0
@@ -298,6 +319,11 @@ func (part *partition) wants(due []*laneKnown, capacity levels, now time.Time) (
 			hold = &l.Lane
 		}
 		if n > 0 && part.may(l) && (need[l.Priority] == 0 || n < need[l.Priority]) {
+			need[l.Priority] = n
+		}
+	}
+	for _, l := range near {
+		if n := l.nearNeed(capacity); need[l.Priority] == 0 || n < need[l.Priority] {
 			need[l.Priority] = n
 		}
 	}
@@ -364,7 +390,7 @@ func (part *partition) measure(begin time.Time, reply TurnReply, claim Claim) {
 		return
 	}
 	if part.ahead == 0 || took < 8*part.trip+50*time.Millisecond { // else where in it the clock was read is a guess
-		part.ahead = reply.Now.Sub(begin.Add(took / 2))
+		part.ahead, part.least = reply.Now.Sub(begin.Add(took/2)), reply.Now.Sub(begin.Add(took))
 	}
 	switch held := took - part.trip; {
 	case held > 5*time.Millisecond && len(reply.Jobs) > 32:
@@ -396,6 +422,7 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 	part.hand(reply)
 	part.view.heard(claim.From, reply.Lanes, reply.Next == 0, part.peer.own)
 	part.view.paused = reply.Paused
+	part.tried(claim, reply)
 	if part.page = reply.Next; part.page != 0 {
 		part.look.Store(true) // the listing goes on
 	}

@@ -22,7 +22,7 @@ import (
 // goroutine at a time.
 type Workflow struct {
 	// ID is the workflow's id; default a new UUIDv7 at each Submit. With one given here
-	// the workflow exists once, for as long as it is kept. The ids of its jobs are made
+	// the workflow exists once, for as long as it or one of its jobs is kept. The ids of its jobs are made
 	// of it and their names, and must not have more than 128 characters.
 	ID string
 	// Spread puts the jobs into all partitions of the store. Otherwise they stand
@@ -112,6 +112,17 @@ func memberID(workflow, name string, spread bool) string {
 		return name + "/" + workflow
 	}
 	return workflow + "@" + name
+}
+
+// memberName is the name of a workflow's job, or the id of another one.
+func memberName(workflow, id string) string {
+	if workflow == "" {
+		return id
+	}
+	if name, ok := strings.CutPrefix(id, workflow+"@"); ok {
+		return name
+	}
+	return strings.TrimSuffix(id, "/"+workflow)
 }
 
 // in is the id of another job of this one's workflow; "" if it is in none.
@@ -253,11 +264,14 @@ func aheadOf(grace time.Duration) time.Duration {
 //
 //   - [FieldError], [CycleError] (by the jobs' names), [ParentGoneError] for a parent
 //     outside of it: the workflow is wrong, and nothing was written.
-//   - [ExistsError]: there is a workflow with this ID.
-//   - [ErrStoreFull], the context's error, [ErrClosed], [ErrLayout]: nothing of it will
-//     run. What had been written of it ends cancelled, with the reason gate: at once or,
-//     if this process dies or can't reach Redis, after ten minutes.
-//   - with [ErrUnconfirmed] among them: it is not known whether it was accepted.
+//   - [ExistsError]: there is a workflow with this ID, or it is being submitted, or a job with
+//     the id of one of its jobs.
+//   - [ErrStoreFull], the context's error, [ErrClosed], [ErrLayout], [ErrMoved], [ErrGivenUp]:
+//     nothing of it will run. What had been written of it ends cancelled, with the reason
+//     gate or workflow: at once or, if this process dies or can't reach Redis, after ten minutes.
+//     From then on it may be submitted again, under the same ID.
+//   - with [ErrUnconfirmed] among them: it is not known whether it was accepted. Nor is
+//     whether there is a gate left to be voided, if it was not.
 //
 // While Redis can't be reached it waits and tries again until ctx ends.
 // WrapEnqueue is put around it with the requests of its jobs, in the order in which they
@@ -268,12 +282,15 @@ func (c *Client) Submit(ctx context.Context, workflow *Workflow) (string, error)
 		return "", err
 	}
 	if c.around == nil {
-		return own.ID, c.submit(ctx, submission{own, len(jobs)}, jobs)
+		return own.ID, c.submit(ctx, submission{own, len(jobs), new(bool)}, jobs)
 	}
+	s := &submission{own, len(jobs), new(bool)}
 	for i := range jobs {
-		jobs[i].submission = &submission{own, len(jobs)}
+		jobs[i].submission = s
 	}
-	_, err = c.around(ctx, jobs)
+	if _, err = c.around(ctx, jobs); err == nil && !*s.came {
+		err = &FieldError{"WrapEnqueue", "nothing", "that it calls next, or returns an error"}
+	}
 	return own.ID, err
 }
 
@@ -281,13 +298,13 @@ func (c *Client) Submit(ctx context.Context, workflow *Workflow) (string, error)
 type submission struct {
 	own  Record
 	jobs int
+	came *bool // set when it has come through
 }
 
 func (c *Client) submit(ctx context.Context, s submission, requests []Request) error {
 	if len(requests) != s.jobs {
 		return &FieldError{"WrapEnqueue", fmt.Sprintf("%d requests", len(requests)), fmt.Sprintf("as many as the workflow has jobs, %d", s.jobs)}
 	}
-	own := s.own
 	jobs, err := members(requests)
 	if err != nil {
 		return err
@@ -297,30 +314,35 @@ func (c *Client) submit(ctx context.Context, s submission, requests []Request) e
 		return err
 	}
 	defer done()
-	f := c.family(own.ID, jobs)
+	*s.came = true // or refused: next was called
+	f := c.family(s.own.ID, jobs)
+	if err := f.closed(); err != nil {
+		return err
+	}
 	if err := f.outside(ctx); err != nil {
-		return err
+		return f.refused(ctx, err)
 	}
-	// Its own job comes first, so that of two with the same id only one goes on.
-	gate := map[int][]Wait{c.store.Partition(own.ID): {{ID: own.ID, Gate: OwnGate}}}
-	if err := f.needAll(ctx, TellIt, gate); err != nil {
-		return err
-	}
-	if err := c.acceptAll(ctx, []Record{own})[0]; err != nil {
-		return err
+	if err := f.begin(ctx, s.own); err != nil {
+		return f.refused(ctx, err)
 	}
 	if err := f.fill(ctx); err != nil && !errors.Is(err, errTurned) {
-		return f.void(ctx, err)
+		_, _ = f.void(ctx) // else the chore does
+		return f.refused(ctx, err)
 	}
 	opened, err := f.turn(ctx, Open)
 	if err != nil {
-		return f.void(ctx, err)
+		// It may have been opened.
+		closed, voided := f.void(ctx)
+		switch {
+		case voided != nil:
+			return fmt.Errorf("%w: %w", ErrUnconfirmed, err)
+		case closed:
+			return f.refused(ctx, err)
+		}
+		return nil
 	}
 	if !opened {
-		if err := f.withdraw(ctx, own.ID, &f.calls); err != nil {
-			return err
-		}
-		return fmt.Errorf("dianemo: workflow %s: it took so long to submit it that it was given up", own.ID)
+		return errors.Join(fmt.Errorf("%w: %s", ErrGivenUp, f.workflow), f.withdraw(ctx, f.workflow, f.by, false, &f.calls))
 	}
 	return nil
 }
@@ -338,16 +360,93 @@ func members(requests []Request) ([]Record, error) {
 	return jobs, nil
 }
 
-// outside checks the parents that are not in the workflow.
-func (f *family) outside(ctx context.Context) error {
-	var ids, children []string
+// refused is what kept a workflow from being accepted, of which that is certain.
+func (f *family) refused(ctx context.Context, err error) error {
+	if errors.Is(err, ErrUnconfirmed) && ctx.Err() != nil {
+		return fmt.Errorf("dianemo: workflow %s was not accepted: %w", f.workflow, context.Cause(ctx))
+	}
+	return err
+}
+
+// begin adds the workflow's own job, with its gate closed. Of several that submit the same
+// id, one goes on. Where an earlier submission was given up, this one takes its place.
+func (f *family) begin(ctx context.Context, own Record) error {
+	partition := f.store.Partition(own.ID)
+	if err := f.needAll(ctx, TellIt, map[int][]Wait{partition: {{ID: own.ID, Gate: OwnGate}}}); err != nil {
+		return err
+	}
+	own.Teller = f.by
+	if err := f.acceptTold(ctx, []Record{own})[0]; err != nil {
+		if errors.Is(err, ErrUnconfirmed) {
+			_, _ = f.void(ctx) // else the chore does
+		}
+		return err
+	}
+	for {
+		ids, err := f.store.Members(ctx, own.ID, "", depsCall)
+		if err == nil && len(ids) == 0 {
+			return nil
+		}
+		if err == nil {
+			err = f.expunge(ctx, ids, f.by)
+		}
+		if err != nil {
+			_, _ = f.void(ctx) // else the chore does
+			return err
+		}
+	}
+}
+
+// expunge removes jobs of a submission, but not of that by who has this number.
+func (f *family) expunge(ctx context.Context, ids []string, not uint64) error {
+	ties, parts := make([]Tie, len(ids)), map[int][]string{}
+	for i, id := range ids {
+		p := f.store.Partition(id)
+		ties[i], parts[p] = Tie{f.workflow, id}, append(parts[p], id)
+	}
+	for p, some := range parts {
+		if err := f.insist(ctx, "submit", func() error { return f.store.Expunge(ctx, p, not, some) }); err != nil {
+			return err
+		}
+	}
+	return f.insist(ctx, "submit", func() error {
+		_, err := f.store.Link(ctx, f.store.Partition(f.workflow), Delist, ties)
+		return err
+	})
+}
+
+// closed looks for jobs that would wait for each other because of parents that were given by their
+// ids.
+func (f *family) closed() error {
 	for _, r := range f.records {
+		if slices.ContainsFunc(r.Parents, func(p Parent) bool { return p.ID == f.workflow }) {
+			return &FieldError{"Options.Parents", f.workflow, "other jobs than the workflow itself, which waits for its jobs"}
+		}
+	}
+	cycle := findCycle(f.records)
+	if cycle == nil {
+		return nil
+	}
+	for i, id := range cycle {
+		cycle[i] = memberName(f.workflow, id)
+	}
+	return &CycleError{cycle}
+}
+
+// outside checks that the parents that are not in the workflow exist, and that its jobs
+// do not.
+func (f *family) outside(ctx context.Context) error {
+	var ids []string
+	var children []int // -1: it is a job of the workflow
+	for i, r := range f.records {
+		ids, children = append(ids, r.ID), append(children, -1)
 		for _, p := range r.Parents {
 			if _, here := f.place[p.ID]; !here && !p.MayBeGone {
-				ids, children = append(ids, p.ID), append(children, r.ID)
+				ids, children = append(ids, p.ID), append(children, i)
 			}
 		}
 	}
+	var there []string
 	for from := 0; from < len(ids); from += depsCall {
 		some := ids[from:min(from+depsCall, len(ids))]
 		var standings []Standing
@@ -359,12 +458,29 @@ func (f *family) outside(ctx context.Context) error {
 			return err
 		}
 		for i, s := range standings {
-			if s.State == "" {
-				return &ParentGoneError{children[from+i], some[i]}
+			switch child := children[from+i]; {
+			case child >= 0 && s.State == "":
+				return &ParentGoneError{f.records[child].ID, some[i]}
+			case child < 0 && s.State != "":
+				there = append(there, some[i])
 			}
 		}
 	}
-	return nil
+	if len(there) == 0 {
+		return nil
+	}
+	// It is in the way, unless it is left of a submission that was given up.
+	standings, err := f.store.Standings(ctx, []string{f.workflow, there[0]})
+	if err != nil {
+		return err
+	}
+	switch own := standings[0]; {
+	case own.State == Cancelled && own.Reason == "gate":
+		return nil
+	case own.State != "":
+		return &ExistsError{ID: f.workflow, State: own.State}
+	}
+	return &ExistsError{ID: there[0], State: standings[1].State}
 }
 
 // errTurned: a workflow's gate is not closed any more, so it takes no more jobs.
@@ -377,9 +493,9 @@ func (f *family) fill(ctx context.Context) error {
 	partition := f.store.Partition(f.workflow)
 	for some := range slices.Chunk(f.records, depsCall) {
 		ties := make([]Tie, len(some))
-		members := make([]Parent, len(some))
+		jobs := make([]Parent, len(some))
 		for i, r := range some {
-			ties[i], members[i] = Tie{f.workflow, r.ID}, Parent{ID: r.ID, On: OfWorkflow}
+			ties[i], jobs[i] = Tie{f.workflow, r.ID}, Parent{ID: r.ID, On: OfWorkflow}
 		}
 		err := f.insist(ctx, "submit", func() error {
 			_, err := f.store.Link(ctx, partition, Enlist, ties)
@@ -389,7 +505,7 @@ func (f *family) fill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := f.needAll(ctx, JoinIt, map[int][]Wait{partition: {{ID: f.workflow, Parents: members}}}); err != nil {
+		if err := f.join(ctx, jobs); err != nil {
 			return err
 		}
 	}
@@ -403,13 +519,58 @@ func (f *family) fill(ctx context.Context) error {
 		return err
 	}
 	f.enqueue(ctx)
-	for _, err := range f.errs {
-		if err != nil && !errors.Is(err, ErrExists) {
+	var there []string
+	for i, err := range f.errs {
+		if errors.Is(err, ErrExists) {
+			there = append(there, f.records[i].ID)
+		} else if err != nil {
 			return err
 		}
 	}
+	if err := f.strangers(ctx, there); err != nil {
+		return err
+	}
 	_, err := f.releaseAll(ctx, &f.calls, f.released)
 	return err
+}
+
+// join has the workflow wait for these jobs, or returns errTurned.
+func (f *family) join(ctx context.Context, jobs []Parent) error {
+	return f.needAll(ctx, JoinIt, map[int][]Wait{f.store.Partition(f.workflow): {{ID: f.workflow, Parents: jobs}}})
+}
+
+// strangers looks for jobs that have the ids of the workflow's and are not its own. They are
+// no more of the workflow, so that they are not cancelled with it. While the gate is closed,
+// its own are blocked.
+func (f *family) strangers(ctx context.Context, ids []string) error {
+	for some := range slices.Chunk(ids, depsCall) {
+		var specs [][]byte
+		var standings []Standing
+		err := f.insist(ctx, "submit", func() (err error) {
+			if specs, err = f.store.Specs(ctx, some); err == nil {
+				standings, err = f.store.Standings(ctx, some)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for i, id := range some {
+			if spec, err := DecodeSpec(specs[i]); err == nil && spec.Workflow == f.workflow && standings[i].State == Blocked {
+				continue // it was tried before
+			}
+			if err := f.join(ctx, nil); err != nil {
+				return err
+			}
+			err := f.insist(ctx, "submit", func() error {
+				_, err1 := f.store.Link(ctx, f.store.Partition(f.workflow), Delist, []Tie{{f.workflow, id}})
+				_, err2 := f.store.Link(ctx, f.store.Partition(id), Unlink, []Tie{{id, "|" + f.workflow}})
+				return errors.Join(err1, err2)
+			})
+			return errors.Join(&ExistsError{ID: id, State: standings[i].State}, err)
+		}
+	}
+	return nil
 }
 
 // turn opens the workflow's gate, or voids it. It reports whether there was a closed one.
@@ -418,7 +579,7 @@ func (f *family) turn(ctx context.Context, gate State) (bool, error) {
 	partition := f.store.Partition(f.workflow)
 	var reply ReleaseReply
 	err := f.insist(ctx, "submit", func() (err error) {
-		reply, err = f.store.Release(ctx, partition, f.calls, []Release{{Child: f.workflow, State: gate}})
+		reply, err = f.store.Release(ctx, partition, f.calls, []Release{{Child: f.workflow, State: gate, Teller: f.by}})
 		f.mended(partition, err)
 		return err
 	})
@@ -432,16 +593,22 @@ func (f *family) turn(ctx context.Context, gate State) (bool, error) {
 // voidFor is how long it is tried to void a workflow that was not submitted.
 const voidFor = 5 * time.Second
 
-// void gives the workflow up, unless its gate is open: then it was accepted after all.
-func (f *family) void(ctx context.Context, err error) error {
+// void gives the workflow up, unless its gate is open, and removes what was written of its
+// jobs. It reports whether the gate was closed.
+func (f *family) void(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), voidFor)
 	defer cancel()
-	closed, voided := f.turn(ctx, Void)
-	switch {
-	case voided != nil:
-		return fmt.Errorf("%w: %w", ErrUnconfirmed, err)
-	case !closed:
-		return nil
+	closed, err := f.turn(ctx, Void)
+	if err != nil || !closed {
+		return closed, err
 	}
-	return err
+	for {
+		ids, err := f.store.Members(ctx, f.workflow, "", depsCall)
+		if err == nil && len(ids) > 0 {
+			err = f.expunge(ctx, ids, 0)
+		}
+		if err != nil || len(ids) == 0 {
+			return true, nil // what is left is cancelled
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -400,4 +401,59 @@ func TestJobsOnTheLongestPathGoFirst(t *testing.T) {
 			require.Less(t, receive(t, claimed).Waited, 20*time.Second)
 		}
 	})
+}
+
+// A meddled store is one in which something happens after the first call that makes jobs
+// wait behind gates.
+type meddled struct {
+	dianemo.Store
+	once   sync.Once
+	meddle func()
+}
+
+func (m *meddled) Requeue(ctx context.Context, partition int, call dianemo.Call, ids []string, heed bool) (dianemo.WishReply, error) {
+	reply, err := m.Store.Requeue(ctx, partition, call, ids, heed)
+	if heed {
+		m.once.Do(m.meddle)
+	}
+	return reply, err
+}
+
+// The workflow is cancelled when one of its jobs is to run again already, and the other not
+// yet.
+func TestAWorkflowThatIsCancelledWhileItIsResumedEnds(t *testing.T) {
+	store := redisStore(t, server.Client(t), 8)
+	c := client(t, store)
+	require.NoError(t, store.Open(t.Context()))
+	start(t, store, quick, func(p *dianemo.Peer) { handle(t, p, "other", dianemo.Policy{}, returns(nil)) }) // it leads
+	for i := range 6 {                                                                                      // the order of the partitions is any
+		wf := plan("race", true, "a", "b +a")
+		wf.ID = fmt.Sprintf("race%d", i)
+		require.NotEqual(t, store.Partition("a/"+wf.ID), store.Partition("b/"+wf.ID), "so that they are made to wait by two calls")
+		id := submit(t, c, wf)
+		require.NoError(t, c.Cancel(t.Context(), id))
+		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		among := func(states ...dianemo.State) func() bool {
+			return func() bool {
+				for _, state := range standing(t, c, id) {
+					if !slices.Contains(states, state) {
+						return false
+					}
+				}
+				return true
+			}
+		}
+		m := &meddled{Store: store, meddle: func() {
+			require.Eventually(t, func() bool { return get(t, c, id).State == dianemo.Blocked }, 20*time.Second, time.Millisecond)
+			require.NoError(t, c.Cancel(t.Context(), id))
+			require.Eventually(t, among(dianemo.Cancelled), 20*time.Second, time.Millisecond)
+			require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		}}
+		_, err := client(t, m).ResumeWorkflow(t.Context(), id)
+		require.NoError(t, err)
+	}
+	start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, (&script{}).run)) })
+	for i := range 6 {
+		require.NotEqual(t, dianemo.Blocked, ends(t, c, fmt.Sprintf("race%d", i)))
+	}
 }

@@ -113,6 +113,23 @@ func (c *Client) members(ctx context.Context, workflow string, each func(ids []s
 	}
 }
 
+// children reads a job's children.
+func (c *Client) children(ctx context.Context, id string, each func(child string)) error {
+	for after := ""; ; {
+		some, err := c.store.Children(ctx, id, after, depsCall)
+		if err != nil {
+			return err
+		}
+		for _, child := range some {
+			each(child)
+		}
+		if len(some) < depsCall {
+			return nil
+		}
+		after = some[len(some)-1]
+	}
+}
+
 // A WorkflowFilter says which workflows [Client.Workflows] lists. The zero value lists
 // all, those first that ended first, and behind them those that have not.
 type WorkflowFilter struct {
@@ -179,40 +196,47 @@ func (c *Client) Workflows(ctx context.Context, filter WorkflowFilter) (Workflow
 }
 
 // WorkflowGraph reads a workflow's jobs with what they wait for. Where retention has let
-// go of jobs, what these waited for is not known any more. Errors as with Workflow.
+// go of jobs, what these waited for is not known any more; of a job with more than 1000
+// parents, those outside of the workflow are not told, nor how they must end, if that is
+// not the same of all. Errors as with Workflow.
 func (c *Client) WorkflowGraph(ctx context.Context, id string) (*Graph, error) {
 	job, err := c.workflow(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	info, args, err := workflowInfo(job)
+	info, _, err := workflowInfo(job)
 	if err != nil {
 		return nil, err
 	}
 	g := &Graph{ID: info.ID, Name: info.Name, State: info.State, Jobs: []GraphJob{}, Edges: []GraphEdge{}}
-	name := func(member string) string {
-		if args.Spread {
-			return strings.TrimSuffix(member, "/"+id)
-		}
-		return strings.TrimPrefix(member, id+"@")
-	}
+	many := map[string]Condition{} // jobs that do not name their parents
 	err = c.members(ctx, id, func(ids []string, standings []Standing) error {
 		specs, err := c.store.Specs(ctx, ids)
 		if err != nil {
 			return err
 		}
 		for i, member := range ids {
-			one := GraphJob{Name: name(member), ID: member, State: standings[i].State, Reason: standings[i].Reason}
+			one := GraphJob{Name: memberName(id, member), ID: member, State: standings[i].State, Reason: standings[i].Reason}
 			if spec, err := DecodeSpec(specs[i]); err == nil {
 				one.Kind = spec.Kind
+				if spec.Many > 0 {
+					many[member] = spec.ManyOn
+				}
 				for _, p := range spec.Parents {
-					g.Edges = append(g.Edges, GraphEdge{name(p.ID), one.Name, p.On})
+					g.Edges = append(g.Edges, GraphEdge{memberName(id, p.ID), one.Name, p.On})
 				}
 			}
 			g.Jobs = append(g.Jobs, one)
 		}
 		return nil
 	})
+	for i := 0; err == nil && len(many) > 0 && i < len(g.Jobs); i++ {
+		err = c.children(ctx, g.Jobs[i].ID, func(child string) {
+			if on, is := many[child]; is {
+				g.Edges = append(g.Edges, GraphEdge{g.Jobs[i].Name, memberName(id, child), on})
+			}
+		})
+	}
 	slices.SortFunc(g.Jobs, func(a, b GraphJob) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(g.Edges, func(a, b GraphEdge) int {
 		return cmp.Or(strings.Compare(a.Child, b.Child), strings.Compare(a.Parent, b.Parent))
@@ -249,7 +273,7 @@ func (c *Client) ResumeWorkflow(ctx context.Context, id string) (int, error) {
 		return c.store.Requeue(ctx, partition, call, ids, true)
 	}}
 	touched := map[int]bool{c.store.Partition(id): true}
-	var opens []Release
+	var opens, left []Release
 	err = c.members(ctx, id, func(ids []string, standings []Standing) error {
 		var again []string
 		for i, member := range ids {
@@ -257,6 +281,11 @@ func (c *Client) ResumeWorkflow(ctx context.Context, id string) (int, error) {
 			case Failed, Missed, Unreachable, Cancelled:
 				again = append(again, member)
 				touched[c.store.Partition(member)] = true
+			case Blocked:
+				if standings[i].Reason == "requeue" { // and left so, maybe
+					left = append(left, Release{Child: member, State: Open})
+					touched[c.store.Partition(member)] = true
+				}
 			}
 		}
 		return c.askAll(ctx, s, again, func(info WishInfo, answered bool) {
@@ -273,6 +302,6 @@ func (c *Client) ResumeWorkflow(ctx context.Context, id string) (int, error) {
 			return 0, err
 		}
 	}
-	_, err = c.releaseAll(ctx, &Call{Caller: uuid.NewString()}, opens)
+	_, err = c.releaseAll(ctx, &Call{Caller: uuid.NewString()}, append(left, opens...))
 	return len(opens), err
 }

@@ -5,9 +5,12 @@
 --       6 first lane of the page, 7 length of the page, 8 newest spec version, 9..17 room at levels 1..9,
 --       18 how long the peer may be silent (ms), 19 name of the lane that it asks to hold, or '',
 --       then for each lane: name, base name, 'kind:priority', priority, grace (ms, -1 none), state of the expired,
---       weight override (rounded up; 0 none), weight, max_reruns
+--       weight override (rounded up; 0 none), weight, max_reruns,
+--       then for each job that is kept for this peer, no id twice: place of its lane, id, until when it is kept (ms)
 -- Reply {'ok', now (µs), batches of jobs {place of the lane, id, spec or false, record, or the due time of a job that had none, ...}, {id, state, base name of the expired, ...}, {lane, due, ...},
 --       paused kinds, separated by spaces, 1 if it holds the lane}, {'superseded'}
+-- A job that is kept for the peer is claimed before it is due, and is due then. If it is due later than it is kept, it was put
+-- off meanwhile: it is left alone.
 -- The lanes of a paused kind are passed over: nothing in them is claimed, nor ended here for its grace.
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
@@ -58,7 +61,28 @@ for kind in (had_signs[4] or ''):gmatch('%S+') do
   paused[kind] = true
 end
 
-for lane = 1, (#KEYS - 10) / 2 do
+local lanes = (#KEYS - 10) / 2
+local asked = {}
+for i = 20 + lanes * 9, #ARGV, 3 do
+  local lane = tonumber(ARGV[i])
+  asked[lane] = asked[lane] or {ids = {}, till = {}}
+  table.insert(asked[lane].ids, ARGV[i + 1])
+  table.insert(asked[lane].till, tonumber(ARGV[i + 2]))
+end
+-- kept_in returns those of the jobs that are in the lane, not due, and kept, with the present as their due time; nil for none.
+local function kept_in(key, jobs)
+  local found = {}
+  for j, due in ipairs(redis.call('ZMSCORE', key, unpack(jobs.ids))) do
+    due = due and due + 0
+    if due and now < due and due <= jobs.till[j] then
+      found[#found + 1] = jobs.ids[j]
+      found[#found + 1] = int(now)
+    end
+  end
+  return found[1] and found
+end
+
+for lane = 1, lanes do
   local key, a = KEYS[8 + lane * 2 - 1], 20 + (lane - 1) * 9
   local base, class, priority, grace = ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
   local override, weight, max_reruns = tonumber(ARGV[a + 6]), tonumber(ARGV[a + 7]), ARGV[a + 8]
@@ -72,6 +96,8 @@ for lane = 1, (#KEYS - 10) / 2 do
   local after = '|' .. int(now) .. '|0|0|1|' .. max_reruns .. '||||'
   local late, stray, begun, from, heads, batch = {}, {}, n, 0, true, {lane}
   local rests = paused and paused[class:match('^[^:]*')]
+  -- These come first: what is due can be run elsewhere meanwhile.
+  local kept = not rests and asked[lane] and kept_in(key, asked[lane])
   while not rests and not full and n < limit and spare > 0 do
     local cap = room[1]
     for level = 2, priority do cap = math.min(cap, room[level]) end
@@ -79,7 +105,7 @@ for lane = 1, (#KEYS - 10) / 2 do
     if most < 1 then break end
     -- Where weights differ, more is looked at than may fit.
     if override > 0 then most = math.max(most, 50) end
-    local found = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'WITHSCORES', 'LIMIT', from, most)
+    local found = kept or redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'WITHSCORES', 'LIMIT', from, most)
     local count = #found / 2
     if count == 0 then break end
     local ids = {}
@@ -141,9 +167,15 @@ for lane = 1, (#KEYS - 10) / 2 do
       end
     end
     for level = 1, priority do room[level] = room[level] - spent end
-    from, spare = from + count, spare - (count - (n - had_n))
-    heads = heads and n - begun == from
-    if count < most then break end
+    spare = spare - (count - (n - had_n))
+    if kept then
+      -- They stand behind all that is due, so what is found next begins at the head all the same.
+      heads, kept = n == begun, nil
+    else
+      from = from + count
+      heads = heads and n - begun == from
+      if count < most then break end
+    end
   end
   if n > begun or #late + #stray > 0 then touched[lane] = {first = begun + 1, last = n, heads = heads, late = late, stray = stray} end
   if n > begun then jobs[#jobs + 1] = batch end

@@ -147,50 +147,63 @@ local function tally(counts)
   end
 end
 
--- Jobs that have children stand in kids. When such a job ends, or no longer has, it goes into the outbox, from which its
--- children are told bit by bit, from the first on. The last two keys of the scripts that do this are kids and outbox.
--- bequeath returns how many of these jobs have children.
+-- Jobs that have children stand in kids, with how often these were to be told of something and the last that was told:
+-- 'number|id'; the number only grows, whatever the clock does. When such a job ends, or no longer has, it goes into the
+-- outbox, from which its children are told bit by bit, from the first on. The last two keys of the scripts that do this are
+-- kids and outbox. bequeath returns how many of these jobs have children, and the numbers by their ids.
 local function bequeath(ids)
   local kids, outbox = KEYS[#KEYS - 1], KEYS[#KEYS]
-  if #ids == 0 or redis.call('HLEN', kids) == 0 then return 0 end
+  local numbers = {}
+  if #ids == 0 or redis.call('HLEN', kids) == 0 then return 0, numbers end
   local fields, scores = {}, {}
   for from = 1, #ids, 1000 do
     local last = math.min(from + 999, #ids)
     local had = redis.call('HMGET', kids, unpack(ids, from, last))
     for j = from, last do
-      if had[j - from + 1] then
+      local value = had[j - from + 1]
+      if value then
+        local number = int(math.max((tonumber(value:match('^(%d+)|') or 0) or 0) + 1, now_us))
+        numbers[ids[j]] = number
         fields[#fields + 1] = ids[j]
-        fields[#fields + 1] = ''
+        fields[#fields + 1] = number .. '|'
         scores[#scores + 1] = int(now_us)
         scores[#scores + 1] = ids[j]
       end
     end
   end
-  if #scores == 0 then return 0 end
+  if #scores == 0 then return 0, numbers end
   redis.call('HSET', kids, unpack(fields))
   redis.call('ZADD', outbox, unpack(scores))
-  return #scores / 2
+  return #scores / 2, numbers
 end
 
 -- Of what a job waits for, needs has under id|| the numbers: how many parents and gates, how many of these have ended
 -- otherwise, and of those how many only since a decision left them out (of a workflow: since they were cancelled); how many
--- were left out and count as done all the same, and whether one has ended as it should; then for how long (ms) the job is
--- kept for which peer, once it is released. totals takes that apart, corrupt if it can't; sums_of puts it together.
+-- were left out and count as done all the same, and whether one has ended as it should; behind a # the number of who said
+-- so, since what others said who never enqueued the job counts no more; then for how long (ms) the job is kept for which
+-- peer, once it is released. totals takes that apart, corrupt if it can't; sums_of puts it together.
 local function totals(s)
-  local p, v, l, o, f, wait, peer = s:match('^(%d+),(%d+),(%d+),(%d+),([01]) ?(%d*) ?(%S*)$')
+  local p, v, l, o, f, by, wait, peer = s:match('^(%d+),(%d+),(%d+),(%d+),([01])#(%d*) ?(%d*) ?(%S*)$')
   local t = {pending = tonumber(p or 0), violated = tonumber(v or 0), left = tonumber(l or 0), out = tonumber(o or 0), fit = f == '1',
-    wait = wait or '', peer = peer or ''}
+    by = by or '', wait = wait or '', peer = peer or ''}
   t.corrupt = s ~= '' and (not p or #p > 9 or t.violated > t.pending or t.left > t.violated or #t.wait > 9)
   return t
 end
 local function sums_of(t)
-  local s = int(math.max(t.pending, 0)) .. ',' .. int(math.max(t.violated, 0)) .. ',' .. int(math.max(t.left, 0)) .. ',' .. int(math.max(t.out, 0)) .. ',' .. (t.fit and '1' or '0')
+  local s = int(math.max(t.pending, 0)) .. ',' .. int(math.max(t.violated, 0)) .. ',' .. int(math.max(t.left, 0)) .. ',' .. int(math.max(t.out, 0)) .. ','
+    .. (t.fit and '1' or '0') .. '#' .. t.by
   if t.peer ~= '' then s = s .. ' ' .. t.wait .. ' ' .. t.peer end
   return s
 end
 
 -- A workflow is a job of such a kind, of which there are no lanes: it is blocked until its jobs have ended.
 local function is_workflow(base) return base:sub(1, 9) == 'workflow/' end
+
+-- void tells whether this is the record of a workflow that was never wholly submitted: its id is free.
+local function void(record)
+  local m = record and read(record)
+  return m and is_workflow(m.lane) and m.state == 'cancelled' and m.reason == 'gate'
+end
 
 -- first puts a lane's earliest due time right in the index of lanes.
 local function first(lanes, name, lane)

@@ -28,9 +28,9 @@ func how(p dianemo.Parent) string {
 }
 
 // Need implements [dianemo.Store].
-func (s *Store) Need(ctx context.Context, partition int, telling dianemo.Telling, waits []dianemo.Wait) ([]bool, error) {
+func (s *Store) Need(ctx context.Context, partition int, telling dianemo.Telling, by uint64, waits []dianemo.Wait) ([]bool, error) {
 	t := s.tag(partition)
-	args := []any{string(telling), gateFor.Milliseconds()}
+	args := []any{string(telling), gateFor.Milliseconds(), by}
 	for _, w := range waits {
 		args = append(args, w.ID, len(w.Parents))
 		for _, p := range w.Parents {
@@ -38,7 +38,7 @@ func (s *Store) Need(ctx context.Context, partition int, telling dianemo.Telling
 		}
 		args = append(args, string(w.Gate))
 	}
-	replies, err := s.eval(ctx, command{s.scripts.needs, []string{t.key("needs"), t.key("gates"), t.key("spec")}, args})
+	replies, err := s.eval(ctx, command{s.scripts.needs, []string{t.key("needs"), t.key("gates"), t.key("spec"), t.key("meta")}, args})
 	if err != nil {
 		return nil, err
 	}
@@ -46,15 +46,15 @@ func (s *Store) Need(ctx context.Context, partition int, telling dianemo.Telling
 	if len(reply) != 1+len(waits) {
 		return nil, fmt.Errorf("redisstore: needs answered %d values for %d jobs", len(reply), len(waits))
 	}
-	exist := make([]bool, len(waits))
-	for i := range exist {
-		exist[i] = number(reply[1+i]) == 1
+	refused := make([]bool, len(waits))
+	for i := range refused {
+		refused[i] = number(reply[1+i]) == 1
 	}
-	return exist, verdict(reply)
+	return refused, verdict(reply)
 }
 
 // Link implements [dianemo.Store].
-func (s *Store) Link(ctx context.Context, partition int, how dianemo.Linking, ties []dianemo.Tie) ([]dianemo.State, error) {
+func (s *Store) Link(ctx context.Context, partition int, how dianemo.Linking, ties []dianemo.Tie) ([]dianemo.Linked, error) {
 	t := s.tag(partition)
 	args := []any{string(how)}
 	for _, tie := range ties {
@@ -66,21 +66,31 @@ func (s *Store) Link(ctx context.Context, partition int, how dianemo.Linking, ti
 		return nil, err
 	}
 	reply := replies[0]
-	if len(reply) != 1+len(ties) {
+	if len(reply) != 1+2*len(ties) {
 		return nil, fmt.Errorf("redisstore: link answered %d values for %d edges", len(reply), len(ties))
 	}
-	states := make([]dianemo.State, len(ties))
-	for i := range states {
-		if state := text(reply[1+i]); state != "gone" {
-			states[i] = dianemo.State(state)
+	parents := make([]dianemo.Linked, len(ties))
+	for i := range parents {
+		if state := text(reply[1+2*i]); state != "gone" {
+			parents[i] = dianemo.Linked{State: dianemo.State(state), Peer: text(reply[2+2*i])}
 		}
 	}
-	return states, verdict(reply)
+	return parents, verdict(reply)
 }
 
 // Children implements [dianemo.Store].
 func (s *Store) Children(ctx context.Context, parent, after string, limit int) ([]string, error) {
 	return s.edgesOf(ctx, parent, "|", "}", after, limit)
+}
+
+// IsChild implements [dianemo.Store].
+func (s *Store) IsChild(ctx context.Context, parent, child string) (bool, error) {
+	t := s.tag(s.Partition(parent))
+	err := s.rdb.ZScore(ctx, t.key("edges"), parent+"|"+child).Err()
+	if err != nil && err != redis.Nil {
+		return false, s.broken(ctx, err, t.key("edges"))
+	}
+	return err == nil, nil
 }
 
 // Members implements [dianemo.Store].
@@ -106,34 +116,37 @@ func (s *Store) edgesOf(ctx context.Context, id, mark, stop, after string, limit
 }
 
 // Heirs implements [dianemo.Store].
-func (s *Store) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, error) {
+func (s *Store) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, int64, error) {
 	t := s.tag(partition)
 	replies, err := s.eval(ctx, command{s.scripts.heirs,
-		[]string{t.key("outbox"), t.key("kids"), t.key("edges"), t.key("meta"), t.key("result")}, []any{parents, children}})
+		[]string{t.key("outbox"), t.key("kids"), t.key("edges"), t.key("meta"), t.key("result"), t.key("needs")}, []any{parents, children}})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if err := verdict(replies[0]); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var all []dianemo.Heirs
 	for _, v := range replies[0][2:] {
 		words := list(v)
-		if len(words) < 8 {
-			return nil, fmt.Errorf("redisstore: heirs answered %d words for a job", len(words))
+		if len(words) < 9 {
+			return nil, 0, fmt.Errorf("redisstore: heirs answered %d words for a job", len(words))
 		}
-		h := dianemo.Heirs{Since: number(words[1]), State: dianemo.State(text(words[2])), After: text(words[3]), All: number(words[4]) == 1,
-			Peer: text(words[5]), Reason: text(words[6]), Seen: number(replies[0][1])}
+		h := dianemo.Heirs{Since: number(words[1]), Number: number(words[2]), State: dianemo.State(text(words[3])), After: text(words[4]),
+			All: number(words[5]) == 1, Peer: text(words[6]), Reason: text(words[7])}
 		h.Parent, h.Listed = strings.CutSuffix(text(words[0]), "#")
+		if h.Listed {
+			h.Peer, h.Teller = "", uint64(number(words[6]))
+		}
 		var chosen string
-		chosen, h.Decides = strings.CutPrefix(text(words[7]), "!")
+		chosen, h.Decides = strings.CutPrefix(text(words[8]), "!")
 		h.Chosen = strings.Fields(chosen)
-		for _, child := range words[8:] {
+		for _, child := range words[9:] {
 			h.Children = append(h.Children, text(child))
 		}
 		all = append(all, h)
 	}
-	return all, nil
+	return all, number(replies[0][1]), nil
 }
 
 // Passed implements [dianemo.Store].
@@ -152,7 +165,7 @@ func (s *Store) Passed(ctx context.Context, partition int, heirs []dianemo.Heirs
 		if h.Listed {
 			entry += "#"
 		}
-		args = append(args, entry, h.Since, h.After, last, all)
+		args = append(args, entry, h.Number, h.After, last, all)
 	}
 	replies, err := s.eval(ctx, command{s.scripts.passed, t.heirs(), args})
 	if err != nil {
@@ -195,7 +208,11 @@ func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, r
 			}
 			place = laneOf[lane]
 		}
-		edges = append(edges, r.Child, place, r.Parent, string(r.State), r.Seen, r.Peer)
+		by := r.Peer
+		if r.Teller != 0 {
+			by = strconv.FormatUint(r.Teller, 10)
+		}
+		edges = append(edges, r.Child, place, r.Parent, string(r.State), r.Number, by)
 	}
 	args := append([]any{call.Number, len(laneOf)}, append(lanes, edges...)...)
 	replies, err := s.eval(ctx, command{s.scripts.release, append(keys, t.heirs()...), args})
@@ -206,16 +223,20 @@ func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, r
 	if err := verdict(reply); err != nil {
 		return answer, err
 	}
-	if len(reply) != 4+3*len(releases) {
+	if len(reply) != 3+3*len(releases) {
 		return answer, fmt.Errorf("redisstore: release answered %d values for %d edges", len(reply), len(releases))
 	}
-	answer.News, answer.Heirs, answer.At = news(reply[1]), number(reply[2]) > 0, number(reply[3])
+	answer.News, answer.Heirs = news(reply[1]), number(reply[2]) > 0
 	answer.Jobs = make([]dianemo.Released, len(releases))
 	for i, r := range releases {
-		word, revived := strings.CutSuffix(text(reply[4+3*i]), "<")
-		lane, _ := parseBase(text(reply[5+3*i]))
+		word, own, revived := strings.Cut(text(reply[3+3*i]), "<")
+		lane, _ := parseBase(text(reply[4+3*i]))
+		lane.Again = found[places[r.Child]].lane.Again
 		job := &answer.Jobs[i]
-		*job = dianemo.Released{Moved: dianemo.Moved{ID: r.Child, State: dianemo.State(word), Kind: lane.Kind, Priority: lane.Priority}, Lane: lane, Revived: revived, Near: text(reply[6+3*i])}
+		*job = dianemo.Released{Moved: dianemo.Moved{ID: r.Child, State: dianemo.State(word), Kind: lane.Kind, Priority: lane.Priority}, Lane: lane, Revived: revived, Number: number(own)}
+		if until, peer, ok := strings.Cut(text(reply[5+3*i]), ":"); ok {
+			job.Near, job.Until = peer, time.UnixMilli(number(until))
+		}
 		switch word {
 		case "none":
 			job.State = ""
@@ -227,6 +248,37 @@ func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, r
 		}
 	}
 	return answer, nil
+}
+
+// Expunge implements [dianemo.Store].
+func (s *Store) Expunge(ctx context.Context, partition int, not uint64, ids []string) error {
+	t := s.tag(partition)
+	found, err := s.find(ctx, t, ids)
+	if err != nil {
+		return err
+	}
+	keys := []string{t.key("spec"), t.key("meta"), t.key("result"), t.key("errors"), t.key("unique"), t.key("counts"), t.key("needs"), t.key("blocked")}
+	args := []any{not}
+	kinds := map[string]int{}
+	for i, id := range ids {
+		kind := found[i].lane.Kind
+		if found[i].lost || found[i].state != dianemo.Cancelled && found[i].state != dianemo.Blocked {
+			continue
+		}
+		if kinds[kind] == 0 {
+			kinds[kind] = len(kinds) + 1
+			keys = append(keys, t.done(dianemo.Cancelled, kind))
+		}
+		args = append(args, id, kinds[kind])
+	}
+	if len(args) == 1 {
+		return nil
+	}
+	replies, err := s.eval(ctx, command{s.scripts.expunge, append(keys, t.heirs()...), args})
+	if err != nil {
+		return err
+	}
+	return verdict(replies[0])
 }
 
 // Overdue implements [dianemo.Store].

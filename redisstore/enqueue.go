@@ -20,7 +20,7 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 		return dianemo.EnqueueReply{}, err
 	}
 	keys := []string{t.call(dianemo.EdgeEnqueue, call.Caller), t.key("spec"), t.key("meta"), t.key("lanes"),
-		t.key("unique"), t.key("counts"), t.key("blocked")}
+		t.key("unique"), t.key("counts"), t.key("blocked"), t.key("needs")}
 	places := make(map[dianemo.Lane]int, 4)
 	args := make([]any, 2, 2+8+2*len(records))
 	place := func(l dianemo.Lane) {
@@ -41,7 +41,7 @@ func (s *Store) Enqueue(ctx context.Context, partition int, call dianemo.Call, r
 	// replace says which keys a record needs to replace the first one.
 	sets := map[string]int{} // of cancelled jobs, by kind
 	replace := func(r *dianemo.Record) string {
-		if !r.Unique.Replace {
+		if !r.Unique.Replace && !dianemo.IsWorkflow(r.Lane.Kind) {
 			return ""
 		}
 		if _, ok := sets[r.Lane.Kind]; !ok {
@@ -176,6 +176,9 @@ func overrides(r *dianemo.Record, replace func(*dianemo.Record) string) string {
 		blocked = strconv.FormatInt(-r.Ahead.Milliseconds(), 10)
 		if !r.RunAt.IsZero() {
 			blocked = strconv.FormatInt(unixMilliUp(r.RunAt), 10)
+		}
+		if r.Teller != 0 {
+			blocked += "," + strconv.FormatUint(r.Teller, 10)
 		}
 	}
 	return ownSettings(r) + "|" + unique + "|" + replace(r) + "|" + blocked

@@ -1,15 +1,19 @@
 -- enqueue: nothing -> scheduled, or blocked if it has parents. A job that is to replace the one that holds its unique slot: that one, blocked or
 -- scheduled and not started -> cancelled.
--- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 unique, 6 counts, 7 blocked, then the lanes, then the sets of cancelled jobs,
---       then kids, outbox
+-- A workflow that was never wholly submitted: cancelled -> blocked.
+-- KEYS  1 call, 2 spec, 3 meta, 4 lanes, 5 unique, 6 counts, 7 blocked, 8 needs, then the lanes, then the sets of cancelled
+--       jobs, then kids, outbox
 -- ARGV  1 call number, 2 number of lanes, their names,
 --       then groups of jobs with the same lane, due time and overrides, each: lane (its place), due ('@' ms, or '+' ms
 --       from now), overrides ('' or 'weight|max_reruns|size|unique|replace|blocked', each may be empty), number of jobs,
 --       their ids and specs; unique: as in the record; replace: the set of cancelled jobs (its place) and, if one was
---       found to hold the slot, its lane (its place) and id, separated by commas; blocked: when it is due at the earliest (ms), 0 if only its parents say
+--       found to hold the slot, its lane (its place) and id, separated by commas; blocked: when it is due at the
+--       earliest (ms), 0 if only its parents say, negative to be put before others; then, after a comma, the number of who has
+--       told what it waits for, whose gate must be closed
 -- Reply {'ok', news, 'place:state:id ...' of the jobs that exist already, id '' if it is the same}, {'superseded'}
 --       news: the names of the lanes that have work sooner than before, each with a + if that is not due yet
---       state moved: the slot is not held by whom replace says; nothing was done for this job
+--       state moved: the slot is not held by whom replace says, or another has told what it waits for, or its gate was
+--       voided; nothing was done for this job
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
@@ -38,6 +42,8 @@ local queues, heads = {}, {}
 local slots, gone, uneven = {}, {}, {}
 -- Those that wait for their parents, and until when they must start.
 local blocked = {}
+-- Workflows that were never wholly submitted, and are anew.
+local again = {}
 
 -- admit returns the id and state of the job because of which a new one may not have the slot; nothing if it may.
 local function admit(slot, replace)
@@ -75,15 +81,27 @@ while i < #ARGV do
     queue = {n = 0}
     queues[lane] = queue
   end
-  local weight, max_reruns, size, unique, replace, waits_for, till, lasts, slot
+  local weight, max_reruns, size, unique, replace, waits_for, teller, till, lasts, slot
   if override ~= '' then
-    weight, max_reruns, size, unique, replace, waits_for = override:match('^(.-)|(.-)|(.-)|(.-)|(.-)|(.*)$')
+    weight, max_reruns, size, unique, replace, waits_for, teller = override:match('^(.-)|(.-)|(.-)|(.-)|(.-)|([^,]*),?(.*)$')
     if unique ~= '' then till, lasts, slot = slot_of(unique) end
   end
   for a = i + 4, last, 2 do
     place = place + 1
     local id, holds, state = ARGV[a], nil, nil
-    if slot and not had[place] and not seen[id] then holds, state = admit(slot, replace) end
+    if had[place] and (waits_for or '') ~= '' and replace ~= '' then
+      metas = metas or redis.call('HMGET', KEYS[3], unpack(ids))
+      if void(metas[place]) then
+        had[place] = false
+        again[#again + 1] = {id = id, set = tonumber(replace), class = class_of(read(metas[place]).lane)}
+      end
+    end
+    if (teller or '') ~= '' and not had[place] and not seen[id] then
+      -- Whoever told last may enqueue it.
+      local gate, total = redis.call('HGET', KEYS[8], id .. '|'), totals(redis.call('HGET', KEYS[8], id .. '||') or '')
+      if not gate or total.by ~= teller then holds, state = '', 'moved' end
+    end
+    if slot and not holds and not had[place] and not seen[id] then holds, state = admit(slot, replace) end
     if had[place] or seen[id] then
       state = 'scheduled'
       if had[place] then
@@ -132,34 +150,39 @@ for _, job in ipairs(gone) do
   add('cancelled', class_of(job.m.lane), 1)
 end
 
-local news, sets = {}, 7 + tonumber(ARGV[2])
+local news, sets = {}, 8 + tonumber(ARGV[2])
 local hashes, zsets = {KEYS[3]}, {KEYS[4]}
-for lane in pairs(heads) do zsets[#zsets + 1] = KEYS[7 + lane] end
+for lane in pairs(heads) do zsets[#zsets + 1] = KEYS[8 + lane] end
 if #overrides > 0 then
   hashes = {KEYS[3], KEYS[5], KEYS[6], KEYS[#KEYS - 1]}
   zsets[#zsets + 1] = KEYS[7]
   zsets[#zsets + 1] = KEYS[#KEYS]
 end
 for _, job in ipairs(gone) do zsets[#zsets + 1] = KEYS[sets + job.set] end
+for _, job in ipairs(again) do zsets[#zsets + 1] = KEYS[sets + job.set] end
 typed(hashes, zsets)
 if accepted > 0 then redis.call('HSET', KEYS[2], unpack(specs)) end
 if #overrides > 0 then redis.call('HSET', KEYS[3], unpack(overrides)) end
 if #blocked > 0 then redis.call('ZADD', KEYS[7], unpack(blocked)) end
 for slot, job in pairs(slots) do redis.call('HSET', KEYS[5], slot, job.value) end
+for _, job in ipairs(again) do
+  redis.call('ZREM', KEYS[sets + job.set], job.id)
+  add('cancelled', job.class, -1)
+end
 for _, job in ipairs(gone) do
-  if job.lane then redis.call('ZREM', KEYS[7 + job.lane], job.id) end
+  if job.lane then redis.call('ZREM', KEYS[8 + job.lane], job.id) end
   if job.state == 'blocked' then redis.call('ZREM', KEYS[7], job.id) end
   redis.call('ZADD', KEYS[sets + job.set], int(now), job.id)
 end
 for lane, head in pairs(heads) do
   if queues[lane].n > 0 then
-    redis.call('ZADD', KEYS[7 + lane], unpack(queues[lane]))
+    redis.call('ZADD', KEYS[8 + lane], unpack(queues[lane]))
     if redis.call('ZADD', KEYS[4], 'LT', 'CH', int(head), ARGV[2 + lane]) == 1 then
       news[#news + 1] = ARGV[2 + lane] .. (head > now and '+' or '')
     end
   end
 end
-for lane in pairs(uneven) do first(KEYS[4], ARGV[2 + lane], KEYS[7 + lane]) end
+for lane in pairs(uneven) do first(KEYS[4], ARGV[2 + lane], KEYS[8 + lane]) end
 tally(KEYS[6])
 local out = {}
 for j, job in ipairs(gone) do out[j] = job.id end

@@ -302,7 +302,7 @@ func parentOf(id string) string { return id + "@parent" }
 // need tells that the job waits for the success of these.
 func (f *fixture) need(id string, parents ...string) {
 	f.t.Helper()
-	_, err := f.Need(f.t.Context(), f.Partition(id), dianemo.TellIt, []dianemo.Wait{{ID: id, Parents: dianemo.After(parents...)}})
+	_, err := f.Need(f.t.Context(), f.Partition(id), dianemo.TellIt, 1, []dianemo.Wait{{ID: id, Parents: dianemo.After(parents...)}})
 	require.NoError(f.t, err)
 }
 

@@ -1,14 +1,16 @@
 -- heirs: the children that are to be told what has become of a parent, and the jobs of workflows whose gate is no longer
 -- closed. Moves no job.
--- KEYS  1 outbox, 2 kids, 3 edges, 4 meta, 5 result
+-- KEYS  1 outbox, 2 kids, 3 edges, 4 meta, 5 result, 6 needs
 -- ARGV  1 parents at most, 2 children at most
--- Reply {'ok', now (µs), for each parent {its id, with a # behind it for a workflow and its jobs; when it came into the
---       outbox (µs), its state, the last child that was told, 1 if these are all that are left, the peer of its last run,
---       why it ended in a word, a ! and whom it chose, if it was a decision, else '', child, ...}, ...}
---       state: 'gone'; 'unchosen' for skipped since a decision left it out; for workflows and their jobs 'open', or 'void'
---       if it is cancelled or does not exist. A parent that has not ended was requeued.
+-- Reply {'ok', the time (µs) of the last in the outbox or now, for each parent {its id, with a # behind it for a workflow and
+--       its jobs; when it came into the outbox (µs), its number in kids, its state, the last child that was told, 1 if these
+--       are all that are left, the peer of its last run (of a workflow and its jobs: who has told what it waits for), why it ended in a word, a ! and whom it chose, if it was a decision,
+--       else '', child, ...}, ...}
+--       state: 'gone'; 'unchosen' for skipped since a decision left it out; for workflows and their jobs 'open', 'void' if it
+--       is cancelled or does not exist, or 'closed': its jobs are not to be told yet. A parent that has not ended was requeued.
 local found = redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1, 'WITHSCORES')
-local reply, left = {'ok', int(now_us)}, tonumber(ARGV[2])
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+local reply, left = {'ok', int(math.max(now_us, last[2] and last[2] + 0 or 0))}, tonumber(ARGV[2])
 local parents, ids = {}, {}
 for j = 1, #found, 2 do
   parents[#parents + 1] = found[j]
@@ -23,16 +25,23 @@ for j, parent in ipairs(parents) do
   local first = '[' .. parent .. '|'
   if parent ~= ids[j] then
     mark, stop, first = '#', '$', '[' .. parent
-    state = (not m or m.state == 'cancelled' or m.reason == 'cancel') and 'void' or 'open'
+    state = 'open'
+    if not m or m.state == 'cancelled' or m.reason == 'cancel' then
+      state = 'void'
+    elseif redis.call('HEXISTS', KEYS[6], ids[j] .. '|') == 1 then
+      state = 'closed'
+    end
   elseif state == 'skipped' and m.reason == 'choice' then
     state = 'unchosen'
   elseif state == 'succeeded' and m.reason == 'choice' then
     chosen = (redis.call('HGET', KEYS[5], parent) or ''):match('^![^\n]*') or '!'
   end
-  local cursor = cursors[j]
+  local number, cursor = (cursors[j] or ''):match('^(%d+)|(.*)$')
   if cursor and cursor ~= '' then first = '(' .. ids[j] .. mark .. cursor end
   local edges = redis.call('ZRANGEBYLEX', KEYS[3], first, '(' .. ids[j] .. stop, 'LIMIT', 0, left)
-  local one = {parent, int(found[j * 2] + 0), state, cursor or '', #edges < left and 1 or 0, m and m.peer or '', m and m.reason or '', chosen}
+  local by = m and m.peer or ''
+  if mark == '#' then by = totals(redis.call('HGET', KEYS[6], ids[j] .. '||') or '').by end
+  local one = {parent, int(found[j * 2] + 0), number or '0', state, cursor or '', #edges < left and 1 or 0, by, m and m.reason or '', chosen}
   for _, edge in ipairs(edges) do one[#one + 1] = edge:sub(#ids[j] + 2) end
   left = left - math.max(#edges, 1)
   reply[#reply + 1] = one

@@ -17,7 +17,8 @@ local function outlived(set, meta, state, age, count, added, most)
   end
   local some = redis.call('HLEN', KEYS[#KEYS - 1]) > 0
   local ids, from, full = {}, 0, false
-  -- Past those that are held, not for ever.
+  -- Past those that are held, not for ever; and not where jobs are settled, each call of which would pay for it: the
+  -- leader's chore does that.
   repeat
     local found = redis.call('ZRANGE', set, from, from + most - 1, 'WITHSCORES')
     local page = {}
@@ -31,7 +32,7 @@ local function outlived(set, meta, state, age, count, added, most)
       if had[j] then held[#held + 1] = id else ids[#ids + 1] = id end
     end
     from = from + #page
-  until #ids > 0 or not full or from >= 2000
+  until #ids > 0 or not full or added > 0 or from >= 2000
   local head = from == #ids
   if #ids == 0 then return nil, false end
   local metas = redis.call('HMGET', meta, unpack(ids))

@@ -29,7 +29,7 @@ import (
 //	{ns:p}:schedules         hash    name → definition, see dianemo's schedule.go
 //	{ns:p}:cursors           hash    name → what changes of a schedule, see cursor.lua
 //	{ns:p}:fires             zset    name → when the schedule is to be looked at (ms)
-//	{ns:p}:kids              hash    id of a job that has children → the last of them that was told, '' for none; workflow# the same for its jobs
+//	{ns:p}:kids              hash    id of a job that has children → number|the last of them that was told, see common.lua; workflow# the same for its jobs
 //	{ns:p}:edges             zset    parent|child → 0, in the parent's partition; job||workflow; workflow#job
 //	{ns:p}:outbox            zset    parent, or workflow#, whose children are to be told of it → since when (µs)
 //	{ns:p}:needs             hash    child|parent → how it waits for it, child| for its gate, child|| → in numbers, see release.lua

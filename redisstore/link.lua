@@ -3,9 +3,10 @@
 -- KEYS  1 spec, 2 meta, 3 edges, 4 kids, 5 outbox
 -- ARGV  1 'link', 'expect' (the parent need not exist yet), 'unlink'; 'enlist', 'delist': the parents are workflows and the
 --       children their jobs; then for each edge: parent, child
--- Reply {'ok', for each edge the parent's state, 'gone' if it does not exist: then link did nothing for it, ...}
+-- Reply {'ok', for each edge the parent's state, 'gone' if it does not exist: then link did nothing for it, the peer of its
+--       last run or '', ...}
 local what = ARGV[1]
-local parents, seen = {}, {}
+local parents, seen, peers = {}, {}, {}
 for i = 2, #ARGV, 2 do
   if not seen[ARGV[i]] then
     seen[ARGV[i]] = true
@@ -17,6 +18,7 @@ local states = {}
 for j, id in ipairs(parents) do
   local m, why
   if metas[j] then m, why = read(metas[j]) end
+  peers[id] = m and m.peer or ''
   if not specs[j] and not metas[j] then
     states[id] = 'gone'
   elseif not metas[j] then
@@ -34,6 +36,7 @@ for i = 2, #ARGV, 2 do
   if listed then family, mark = parent .. '#', '#' end
   local edge = parent .. mark .. ARGV[i + 1]
   reply[#reply + 1] = states[parent]
+  reply[#reply + 1] = peers[parent]
   if what == 'unlink' or what == 'delist' then
     redis.call('ZREM', KEYS[3], edge)
     if not redis.call('ZRANGEBYLEX', KEYS[3], '[' .. parent .. mark, '(' .. parent .. (listed and '$' or '}'), 'LIMIT', 0, 1)[1] then

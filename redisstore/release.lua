@@ -6,26 +6,28 @@
 -- in common.lua). How: s it must succeed, f not succeed, a end, c succeed unless a decision left it out, each with for how
 -- long (ms) the child is kept for the peer that ran this parent; g for a gate; m for a workflow's job. Before that, a mark:
 -- ! ended otherwise, ? left out by a decision (of a workflow's job: cancelled), + counts as done and may still change. Behind
--- it, where there is or was a mark, @ and when (µs) the parent was seen so: what was seen before that is old.
+-- it, where there is or was a mark, @ and the number in kids that the parent had then: what has a lower one is old. At last
+-- a # and the number of who said so (see totals).
 -- What has happened as it should is removed, so that it counts once, however often it is told. It counts also where the job
 -- itself is still on its way; then the gate is closed.
 -- KEYS  1 call, 2 meta, 3 needs, 4 blocked, 5 gates, 6 lanes, 7 counts, then for each lane: the lane, the sets of skipped
 --       and of cancelled jobs, for workflows the sets of succeeded, failed and cancelled ones; then kids, outbox
 -- ARGV  1 call number, 2 number of lanes, for each: name, base name,
 --       then for each edge: child, lane (its place) in which it would wait, 0: no such job was found; parent ('' for the
---       gate), its state ('open' or 'void' for the gate, 'void' also of a
---       job that waits for nothing; 'withdrawn' for a blocked job whose workflow is cancelled, gate or
---       none), when that was seen (µs), the peer of its last run
--- Reply {'ok', news (as of enqueue), number of jobs to be found in the outbox, now (µs), for each edge: word, base name, peer, ...},
+--       gate), its state ('open' or 'void' for the gate; 'withdrawn' for a blocked job whose workflow is cancelled, gate or
+--       none, and for a parent in that workflow that was cancelled so: the job is cancelled with it, and whatever it wanted
+--       of that parent, it has not got it), its number in kids, the peer of its last run; for a gate: who must have told what
+--       the job waits for, or ''
+-- Reply {'ok', news (as of enqueue), number of jobs to be found in the outbox, for each edge: word, base name, peer, ...},
 --       {'superseded'}
---       word: the state that the job is in now, with a < behind it if it had ended before and no longer has; none: it means
---       nothing to it; corrupt: what it waits for could not be read, it ends; moved: it is in another lane, nothing was done
---       peer: for which a scheduled job is kept until it is due
+--       word: the state that the job is in now, with a < and its own number in kids behind it if it had ended and no
+--       longer has; none: it means nothing to it; corrupt: what it waits for could not be read, it ends; moved: it is in another lane, nothing was done
+--       peer: for which a scheduled job is kept until it is due, behind that time (ms) and a colon
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
 if answer then
-  local news, heirs, at, words = answer:match('^(.*)|(%d+)|(%d+)|(.*)$')
-  local reply = {'ok', news, tonumber(heirs), at}
+  local news, heirs, words = answer:match('^(.*)|(%d+)|(.*)$')
+  local reply = {'ok', news, tonumber(heirs)}
   for word in words:gmatch('%S+') do reply[#reply + 1] = word ~= '-' and word or '' end
   return reply
 end
@@ -51,7 +53,7 @@ names, gates = redis.call('HMGET', KEYS[3], unpack(names)), redis.call('HMGET', 
 for j, id in ipairs(children) do
   local c = seen[id]
   if metas[j] then c.m = read(metas[j]) end
-  c.total, c.gated, c.bare = totals(names[j] or ''), gates[j], not names[j]
+  c.total, c.gated = totals(names[j] or ''), gates[j]
   c.flow = c.m and is_workflow(c.m.lane)
 end
 
@@ -61,6 +63,7 @@ local ended = {succeeded = true, failed = true, missed = true, unreachable = tru
 -- if it says nothing.
 local function judge(letter, state)
   if letter == 'g' then return (state == 'open' or state == 'void' or state == 'withdrawn') and '-' or nil end
+  if state == 'withdrawn' then return '!' end
   if not ended[state] then return (state == 'scheduled' or state == 'blocked' or state == 'running') and '' or nil end
   if letter == 'm' then
     if state == 'cancelled' then return '?' end
@@ -82,17 +85,20 @@ for i = begin, #ARGV, 6 do
   local how = values[field]
   if how == nil then how = hows[edges] end
   local word = 'none'
-  local withdrawn = not how and state == 'withdrawn' and c.m and c.m.state == 'blocked' and not c.flow
-  -- It waits for nothing: what it was to wait for had all happened before it was enqueued, once more, after its end.
-  local stray = not how and parent == '' and state == 'void' and c.m and c.m.state == 'blocked' and not c.flow and c.bare
+  local withdrawn = not how and state == 'withdrawn' and parent == '' and c.m and c.m.state == 'blocked' and not c.flow
+    and (peer == '' or peer == c.total.by)
   local moves = c.m and (c.m.state == 'blocked' or c.m.state == 'skipped' or c.flow)
-  if (how or withdrawn or stray) and moves and (lane == 0 or ARGV[2 + 2 * lane] ~= c.m.lane) then
+  if (how or withdrawn) and moves and (lane == 0 or ARGV[2 + 2 * lane] ~= c.m.lane) then
     word = 'moved'
-  elseif withdrawn or stray then
-    c.lane, c.touched, c.void, c.withdrawn, c.gated, word = lane, true, true, withdrawn, false, ''
+  elseif withdrawn then
+    c.lane, c.touched, c.void, c.withdrawn, c.gated, word = lane, true, true, true, false, ''
   elseif how then
-    local mark, letter, near, before = how:match('^([!?+]?)([sfacgm])(%d*)@?(%d*)$')
-    if total.corrupt or not letter then
+    local mark, letter, near, before = how:match('^([!?+]?)([sfacgm])(%d*)@?(%d*)#?%d*$')
+    if letter == 'g' and peer ~= '' and peer ~= total.by then
+      -- The gate is another one's now.
+    elseif letter and letter ~= 'g' and not total.corrupt and how:match('#(%d*)$') ~= total.by then
+      -- It was said by one who did not enqueue the job.
+    elseif total.corrupt or not letter then
       c.corrupt, c.touched, c.lane = true, true, lane
       word = 'corrupt'
     else
@@ -110,7 +116,7 @@ for i = begin, #ARGV, 6 do
         if now_is == '?' then total.left = total.left + 1 end
         if now_is == '+' and letter == 'c' then total.out = total.out + 1 end
         if now_is ~= '-' then
-          values[field] = now_is .. letter .. near .. '@' .. int(tonumber(at))
+          values[field] = now_is .. letter .. near .. '@' .. int(tonumber(at)) .. '#' .. total.by
         else
           values[field] = false
           if letter == 'g' then
@@ -121,6 +127,8 @@ for i = begin, #ARGV, 6 do
             if near ~= '' and peer ~= '' then total.wait, total.peer = near, peer end
           end
         end
+        -- Behind a gate it is to be run again, and so may be its parent: what that comes to is told before the gate opens.
+        if state == 'withdrawn' and parent ~= '' and not c.gated and c.m and c.m.state == 'blocked' then c.void, c.withdrawn = true, true end
         word = '' -- told below, when all is counted
       end
     end
@@ -158,8 +166,11 @@ local function outcome(c)
     return 'failed', 'job'
   end
   if c.corrupt then return 'skipped', 'corrupt' end
-  if total.violated > 0 then return 'skipped', total.left == total.violated and 'choice' or 'parent' end
-  if total.pending > 0 then return 'blocked', '' end
+  -- Where a decision left it out, it waits for its other parents all the same: whether one of those ended otherwise decides
+  -- what becomes of its children, and they must not depend on who was first.
+  if total.violated > total.left then return 'skipped', 'parent' end
+  if total.pending > total.violated then return 'blocked', '' end
+  if total.violated > 0 then return 'skipped', 'choice' end
   if total.out > 0 and not total.fit then return 'skipped', 'choice' end
   return 'scheduled', ''
 end
@@ -172,7 +183,7 @@ for _, id in ipairs(children) do
       -- It never waits for anything again.
       total.pending, total.violated, total.left, total.out, total.corrupt = 1, 1, 0, 0, false
     end
-    if total.pending > 0 or total.out > 0 then
+    if total.pending > 0 or total.out > 0 or c.flow then
       mark[#mark + 1] = id .. '||'
       mark[#mark + 1] = sums_of(total)
     else
@@ -193,8 +204,8 @@ for _, id in ipairs(children) do
         if becomes == 'scheduled' then
           if m.due + 0 <= 0 then
             if total.peer ~= '' then
-              c.peer = total.peer
               m.due = int(now + total.wait)
+              c.peer = m.due .. ':' .. total.peer
             else
               m.due = int(now + m.due) -- somewhat earlier, for what lies on a long path
             end
@@ -214,7 +225,7 @@ for _, id in ipairs(children) do
         end
         -- What depends on it hears of its end, and that it is over no longer.
         if was ~= 'blocked' or m.ended ~= '' then told[#told + 1] = id end
-        if was ~= 'blocked' and m.ended == '' then c.word = becomes .. '<' end
+        c.revived = was ~= 'blocked' and m.ended == ''
         records[#records + 1] = id
         records[#records + 1] = write(m)
       end
@@ -253,15 +264,15 @@ tally(KEYS[7])
 for _, id in ipairs(opened) do
   if not seen[id].m or seen[id].flow then told[#told + 1] = id .. '#' end
 end
-local heirs = bequeath(told)
-local text, reply = {}, {'ok', table.concat(news, ' '), heirs, int(now_us)}
+local heirs, numbers = bequeath(told)
+local text, reply = {}, {'ok', table.concat(news, ' '), heirs}
 for n, word in ipairs(words) do
   local c = seen[ARGV[begin + (n - 1) * 6]]
-  if word == '' then word = c.word or 'none' end
+  if word == '' then word = (c.word or 'none') .. (c.revived and '<' .. (numbers[c.id] or '0') or '') end
   for _, value in ipairs({word, c.m and c.m.lane or '', c.peer or ''}) do
     reply[#reply + 1] = value
     text[#text + 1] = value == '' and '-' or value
   end
 end
-keep(KEYS[1], ARGV[1], reply[2] .. '|' .. heirs .. '|' .. reply[4] .. '|' .. table.concat(text, ' '))
+keep(KEYS[1], ARGV[1], reply[2] .. '|' .. heirs .. '|' .. table.concat(text, ' '))
 return reply

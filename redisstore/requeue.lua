@@ -79,7 +79,7 @@ for j, id in ipairs(ids) do
     m.state, m.reason, m.ended, m.due, m.fails, m.reruns = 'scheduled', 'requeue', '', int(now), '0', '0'
     if heeds then
       local total = totals(needs[j] or '')
-      if gated[j] ~= 'g' then total.pending = total.pending + 1 end
+      if not gated[j] then total.pending = total.pending + 1 end
       m.state, m.due = 'blocked', '0'
       blocked[#blocked + 1] = start_by(m)
       blocked[#blocked + 1] = id

@@ -207,3 +207,31 @@ func TestOnlyWhatHasEndedIsTrimmed(t *testing.T) {
 		}
 	})
 }
+
+// Of a large workflow more jobs may be held than are kept: then each settlement would walk past
+// them in vain.
+func TestASettlementDoesNotWalkPastManyThatStayForTheirChildren(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		all, one := dianemo.Retention{For: dianemo.Unlimited, Jobs: dianemo.Unlimited}, dianemo.Retention{For: dianemo.Unlimited, Jobs: 1}
+		well := dianemo.Settlement{Outcome: dianemo.Succeed}
+		var clock time.Time
+		for i := range 15 {
+			ids := named("all", 160)[i*10 : i*10+10]
+			f.end(all, well, ids...)
+			var ties []dianemo.Tie
+			for _, id := range ids {
+				ties = append(ties, dianemo.Tie{Parent: id, Child: "child"})
+			}
+			_, err := f.Link(t.Context(), f.Partition(ids[0]), dianemo.LinkTo, ties)
+			require.NoError(t, err)
+		}
+		f.waitMillis(&clock, 2)
+		f.end(all, well, "all@free")
+		f.waitMillis(&clock, 2)
+		f.end(one, well, "all@next")
+		require.NotEmpty(t, f.traces("all@free"), "it stands behind more than it looks at")
+		require.NoError(t, f.Declare(t.Context(), map[string]dianemo.Keep{"kind": {dianemo.Succeeded: one}}, true))
+		require.Positive(t, f.trim(f.Partition("all@free")))
+		require.Empty(t, f.traces("all@free"))
+	})
+}

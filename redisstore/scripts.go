@@ -27,6 +27,7 @@ type scripts struct {
 	declare, trim, repair, sweep, recount, aside     *redis.Script
 	slots, fire, schedule, put, due                  *redis.Script
 	needs, link, heirs, passed, release, overdue     *redis.Script
+	expunge                                          *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only enqueue,
@@ -77,6 +78,7 @@ func loadScripts(plain bool) scripts {
 		passed:  load("passed", finish),
 		release: load("release", finish),
 		overdue: load("overdue", finish),
+		expunge: load("expunge", finish, "kept"),
 
 		schedule: load("schedule", finish, "cursor"),
 		put:      load("schedule", "", "cursor"),

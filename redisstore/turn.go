@@ -181,6 +181,11 @@ func (s *Store) claim(t tag, call dianemo.Call, claim dianemo.Claim) command {
 		args = append(args, name, laneBase(l.Lane), laneClass(l.Lane), l.Priority, graceMillis(l.Grace), string(expired),
 			l.Lane.Weight, l.Weight, l.Reruns)
 	}
+	for _, job := range claim.Near {
+		if place := slices.IndexFunc(claim.Lanes, func(l dianemo.ClaimLane) bool { return l.Lane == job.Lane }); place >= 0 {
+			args = append(args, place+1, job.ID, job.Until.UnixMilli())
+		}
+	}
 	return command{s.scripts.claim, append(keys, t.heirs()...), args}
 }
 

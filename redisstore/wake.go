@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,7 +90,33 @@ func (s *Store) unheard(ctx context.Context, peer string, stance dianemo.Stance,
 
 // encode is a message as it is sent.
 func encode(m dianemo.Message) string {
-	return string(m.Word) + " " + strconv.Itoa(m.Partition) + " " + m.Kind
+	var text strings.Builder
+	text.WriteString(string(m.Word) + " " + strconv.Itoa(m.Partition) + " " + m.Kind)
+	for _, job := range m.Near {
+		text.WriteString(" " + job.ID + " " + laneName(job.Lane) + " " + strconv.FormatInt(job.Until.UnixMilli(), 10))
+	}
+	return text.String()
+}
+
+// decode leaves out what it can't read.
+func (s *Store) decode(text string) (m dianemo.Message, ok bool) {
+	words := strings.Split(text, " ")
+	if len(words) < 3 || len(words)%3 != 0 {
+		return m, false
+	}
+	p, err := strconv.Atoi(words[1])
+	if err != nil || p < dianemo.Everywhere || p >= s.Partitions() {
+		return m, false
+	}
+	m = dianemo.Message{Word: dianemo.Word(words[0]), Partition: p, Kind: words[2]}
+	for job := range slices.Chunk(words[3:], 3) {
+		lane, ok := parseLane(job[1])
+		until, err := strconv.ParseInt(job[2], 10, 64)
+		if ok && err == nil && dianemo.CheckName("id", job[0]) == nil {
+			m.Near = append(m.Near, dianemo.NearJob{ID: job[0], Lane: lane, Until: time.UnixMilli(until)})
+		}
+	}
+	return m, true
 }
 
 // Tell implements [dianemo.Store].
@@ -127,10 +154,8 @@ func (s *Store) Listen(ctx context.Context, peer string, heard func(dianemo.Mess
 			heard(dianemo.Message{}) // what was published before is lost
 		case *redis.Message:
 			pinged = false
-			if words := strings.Split(m.Payload, " "); len(words) == 3 {
-				if p, err := strconv.Atoi(words[1]); err == nil && dianemo.Everywhere <= p && p < s.Partitions() {
-					heard(dianemo.Message{Word: dianemo.Word(words[0]), Partition: p, Kind: words[2]})
-				}
+			if m, ok := s.decode(m.Payload); ok {
+				heard(m)
 			}
 		}
 	}

@@ -16,7 +16,7 @@ func (f *fixture) workflow(told map[string]dianemo.State) {
 	f.t.Helper()
 	p := f.Partition(flow)
 	need := func(telling dianemo.Telling, w dianemo.Wait) {
-		exist, err := f.Need(f.t.Context(), p, telling, []dianemo.Wait{w})
+		exist, err := f.Need(f.t.Context(), p, telling, 1, []dianemo.Wait{w})
 		require.NoError(f.t, err)
 		require.Equal(f.t, []bool{false}, exist)
 	}
@@ -35,7 +35,7 @@ func (f *fixture) workflow(told map[string]dianemo.State) {
 
 func (f *fixture) tellWorkflow(job string, state dianemo.State, seen int64) {
 	f.t.Helper()
-	reply, err := f.Release(f.t.Context(), f.Partition(flow), f.call("teller"), []dianemo.Release{{Child: flow, Parent: job, State: state, Seen: seen}})
+	reply, err := f.Release(f.t.Context(), f.Partition(flow), f.call("teller"), []dianemo.Release{{Child: flow, Parent: job, State: state, Number: seen}})
 	require.NoError(f.t, err)
 	require.Len(f.t, reply.Jobs, 1)
 }
@@ -163,29 +163,56 @@ func TestAScheduleMakesAWorkflowBehindAGateThatIsDueAtOnce(t *testing.T) {
 	})
 }
 
-// It was added again after its end, when all that it was told to wait for had happened.
-func TestABlockedJobThatWaitsForNothingCanBeVoided(t *testing.T) {
-	each(t, func(t *testing.T, f *fixture) {
-		void := func(id string) dianemo.State {
-			reply, err := f.Release(t.Context(), f.Partition(id), f.call("teller"), []dianemo.Release{{Child: id, State: dianemo.Void}})
-			require.NoError(t, err)
-			return reply.Jobs[0].State
-		}
-		for _, id := range []string{"stray", "waits", "skipped"} {
-			r := record(id, lane("kind"))
-			r.Blocked = true
-			if id != "stray" {
-				f.need(id, parentOf(id))
-			}
-			f.enqueue(r)
-		}
-		f.release("skipped", dianemo.Failed)
-		require.Equal(t, dianemo.Cancelled, void("stray"))
-		require.Equal(t, dianemo.Cancelled, f.stored("stray"))
-		for _, id := range []string{"waits", "skipped", "nobody"} {
-			before := f.stored(id)
-			require.Empty(t, void(id))
-			require.Equal(t, before, f.stored(id))
-		}
-	})
+// What is cancelled with its workflow takes with it what waits for it there; but not what is
+// behind a gate, since it is to be run again: that only hears of it, and is skipped if nothing
+// newer comes before the gate opens.
+func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
+	for _, on := range []dianemo.Condition{dianemo.OnSuccess, dianemo.OnFailure, dianemo.OnEnd, dianemo.OnChosen} {
+		t.Run(string(on), func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				tell := func(parent string, state dianemo.State, seen int64) {
+					t.Helper()
+					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: parent, State: state, Seen: seen}})
+					require.NoError(t, err)
+				}
+				_, err := f.Need(t.Context(), f.Partition("child"), dianemo.TellIt, []dianemo.Wait{{ID: "child", Parents: []dianemo.Parent{{ID: "parent", On: on}}, Gate: dianemo.OwnGate}})
+				require.NoError(t, err)
+				r := record("child", lane("kind"))
+				r.Blocked = true
+				f.enqueue(r)
+				tell("parent", dianemo.Withdrawn, 1)
+				require.Equal(t, dianemo.Blocked, f.stored("child"), "the gate is closed")
+				tell("", dianemo.Open, 0)
+				require.Equal(t, dianemo.Skipped, f.stored("child"))
+				tell("parent", dianemo.Scheduled, 3)
+				require.Equal(t, dianemo.Blocked, f.stored("child"), "its parent is run again")
+				tell("parent", dianemo.Withdrawn, 2)
+				require.Equal(t, dianemo.Blocked, f.stored("child"), "that was before")
+				tell("parent", dianemo.Withdrawn, 4)
+				require.Equal(t, dianemo.Cancelled, f.stored("child"))
+			})
+		})
+	}
+}
+
+// Why a job is skipped decides what becomes of its children, so it may not depend on which of
+// its parents was first.
+func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
+	for name, ends := range map[string][2]dianemo.State{"left out first": {dianemo.Unchosen, dianemo.Failed}, "failed first": {dianemo.Failed, dianemo.Unchosen}} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				f.need("child", "one", "other")
+				r := record("child", lane("kind"))
+				r.Blocked = true
+				f.enqueue(r)
+				for i, state := range ends {
+					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: []string{"one", "other"}[i], State: state, Seen: int64(i + 1)}})
+					require.NoError(t, err)
+				}
+				standings, err := f.Standings(t.Context(), []string{"child"})
+				require.NoError(t, err)
+				require.Equal(t, []dianemo.Standing{{State: dianemo.Skipped, Reason: "parent"}}, standings)
+			})
+		})
+	}
 }

@@ -33,6 +33,9 @@ func main() {
 	give := flag.Bool("giveway", false, "instead, show two peers that give way to a process that burns the CPU")
 	many := flag.Int("schedules", 0, "instead, show what so many schedules cost, for example 10000")
 	isWide := flag.Bool("wide", false, "instead, show what it gives that the longest path of a workflow goes first")
+	links := flag.Int("chain", 0, "instead, run a chain of so many jobs, for example 1000")
+	heirs := flag.Int("children", 0, "instead, run so many children of one parent, for example 100000")
+	size := flag.Int("workflow", 0, "instead, run a workflow of so many jobs, for example 100000")
 	if isPart, err := part(); isPart {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -48,6 +51,12 @@ func main() {
 		measure = func() error { return schedules(*many) }
 	} else if *isWide {
 		measure = wide
+	} else if *links > 0 {
+		measure = func() error { return onFlows(*load, chain(*links)) }
+	} else if *heirs > 0 {
+		measure = func() error { return onFlows(*load, children(*heirs)) }
+	} else if *size > 2 {
+		measure = func() error { return onFlows(*load, workflow(*size)) }
 	}
 	if err := measure(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

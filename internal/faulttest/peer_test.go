@@ -83,6 +83,7 @@ type args struct {
 	Work time.Duration
 	// Stubborn handlers note the end of their context and go on.
 	Stubborn bool
+	Fails    bool // at the end of its work
 }
 
 // result is what a handler leaves as its job's result.
@@ -273,6 +274,9 @@ func (w *worker) wait(ctx context.Context, job *dianemo.Job[args]) error {
 		for {
 			select {
 			case <-timer.C:
+				if job.Args.Fails {
+					return dianemo.Fail(errors.New("as told"))
+				}
 				return nil
 			case <-end:
 				if err := over(); err != nil {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package dianemo_test
+
+const raced = false
