@@ -31,14 +31,14 @@ func (c *Client) family(workflow string, records []Record) *family {
 	for i := range records {
 		f.place[records[i].ID] = i
 	}
-	f.tells(newTeller())
+	f.sign(newTeller())
 	return f
 }
 
 func newTeller() uint64 { return 1 + rand.Uint64N(1e15-1) }
 
-// tells sets who says what the jobs wait for.
-func (f *family) tells(by uint64) {
+// sign says who says what the jobs wait for.
+func (f *family) sign(by uint64) {
 	f.by = by
 	for i := range f.records {
 		if f.records[i].Blocked {

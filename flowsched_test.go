@@ -161,6 +161,12 @@ func (s *faultyStore) Release(ctx context.Context, partition int, call dianemo.C
 	return s.Store.Release(ctx, partition, call, releases)
 }
 
+// onTwo is onEachSpread for what takes long: the simplest store, and the one with most parts.
+func onTwo(t *testing.T, test func(t *testing.T, store dianemo.Store, spread bool)) {
+	t.Run("embedded/1", func(t *testing.T) { test(t, embeddedStore(t, 1), false) })
+	t.Run("redis/8", func(t *testing.T) { test(t, redisStore(t, server.Client(t), 8), true) })
+}
+
 // The steps in which an occurrence's jobs come into the store.
 var unfoldSteps = []string{"enlist", "join", "tell", "expect", "enqueue", "release"}
 
@@ -170,7 +176,7 @@ func TestAnotherLeaderSubmitsWhatTheOneThatFiredCouldNot(t *testing.T) {
 	for _, step := range unfoldSteps {
 		for _, after := range []int{0, 1} {
 			t.Run(fmt.Sprintf("%s/%d", step, after), func(t *testing.T) {
-				onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+				onTwo(t, func(t *testing.T, store dianemo.Store, spread bool) {
 					require.NoError(t, store.Open(t.Context()))
 					several := step == "tell" || step == "expect" || step == "enqueue"
 					if after > 0 && (!several || !spread || store.Partitions() == 1) {
@@ -224,7 +230,7 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 				continue // the next step is no other
 			}
 			t.Run(fmt.Sprintf("%s/kept=%v", step, kept), func(t *testing.T) {
-				onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+				onTwo(t, func(t *testing.T, store dianemo.Store, spread bool) {
 					held, goOn := make(chan struct{}), make(chan struct{})
 					var hold, let sync.Once
 					slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
@@ -658,6 +664,72 @@ func TestAWorkflowWhosePlanIsCorruptIsCancelled(t *testing.T) {
 		require.Equal(t, dianemo.Blocked, get(t, c, "s@newer").State, "a newer version's")
 		ran.once(t, 1)
 	})
+}
+
+// The ids of its jobs are made of its own, and may be taken all the same.
+func TestAnOccurrenceOfWhichAnotherJobHasAnIDIsCancelled(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		held, goOn := make(chan struct{}), make(chan struct{})
+		var hold sync.Once
+		slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
+			if call == "enlist" {
+				hold.Do(func() { close(held); <-goOn })
+			}
+			return nil
+		}})
+		c := client(t, store)
+		name := fmt.Sprintf("s-%v", spread)
+		put(t, c, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
+		triggered := make(chan string)
+		go func() {
+			id, err := slow.TriggerSchedule(context.Background(), name)
+			if err != nil {
+				t.Error(err)
+			}
+			triggered <- id
+		}()
+		receive(t, held)
+		info, err := c.GetSchedule(t.Context(), name)
+		require.NoError(t, err)
+		id := info.Last
+		taken := id + "@join"
+		if spread {
+			taken = "join/" + id
+		}
+		enqueue(t, c, chore, dianemo.Options{ID: taken})
+		close(goOn)
+		require.Equal(t, id, receive(t, triggered))
+		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		require.Equal(t, "gate", get(t, c, id).Reason)
+		var ran runs
+		start(t, store, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, ran.run)) })
+		require.Equal(t, dianemo.Succeeded, ends(t, c, taken))
+		ran.once(t, 1)
+		require.Equal(t, dianemo.Cancelled, get(t, c, id).State)
+	})
+}
+
+func TestABackfillMakesNoWorkflowAnewOfWhichAJobIsLeft(t *testing.T) {
+	for _, spread := range []bool{false, true} {
+		t.Run(fmt.Sprint(spread), func(t *testing.T) {
+			store := embeddedStore(t, 8)
+			noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+			store.SetTime(noon)
+			c := client(t, store)
+			put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Workflow: nightly(spread)})
+			left := "s@20260302T110000Z@join"
+			if spread {
+				left = "join/s@20260302T110000Z"
+			}
+			enqueue(t, c, chore, dianemo.Options{ID: left})
+			done, err := c.Backfill(t.Context(), "s", dianemo.Backfill{From: noon.Add(-2 * time.Hour), To: noon, Max: 10})
+			require.NoError(t, err)
+			require.Equal(t, 1, done.Existing)
+			require.Equal(t, []string{"s@20260302T100000Z"}, done.IDs)
+			_, err = c.Get(t.Context(), "s@20260302T110000Z")
+			require.ErrorIs(t, err, dianemo.ErrNotFound)
+		})
+	}
 }
 
 func TestAScheduleOfAWrongWorkflowIsRefused(t *testing.T) {

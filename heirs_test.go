@@ -26,14 +26,14 @@ type faltering struct {
 	begun  string        // where the first that had any was read
 }
 
-func (f *faltering) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, error) {
+func (f *faltering) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, int64, error) {
 	f.mu.Lock()
 	left := f.left
 	f.mu.Unlock()
 	if left == 0 {
-		return nil, errors.New("dead")
+		return nil, 0, errors.New("dead")
 	}
-	heirs, err := f.Store.Heirs(ctx, partition, parents, children)
+	heirs, until, err := f.Store.Heirs(ctx, partition, parents, children)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, h := range heirs {
@@ -41,7 +41,7 @@ func (f *faltering) Heirs(ctx context.Context, partition, parents, children int)
 			f.begun = "[" + h.After
 		}
 	}
-	return heirs, err
+	return heirs, until, err
 }
 
 func (f *faltering) Passed(ctx context.Context, partition int, heirs []dianemo.Heirs) (bool, error) {

@@ -188,7 +188,7 @@ func (c *Client) unfolded(p planned) (*family, error) {
 	}
 	f := c.family(p.id, jobs)
 	f.shared = true
-	f.tells(p.spec.Teller)
+	f.sign(p.spec.Teller)
 	return f, err
 }
 

@@ -77,12 +77,12 @@ const (
 	tagAt       = 'i'
 	tagFollow   = 'f'
 	tagParent   = 'q'
-	tagNear     = 'b' // of the parent before it
+	tagNear     = 'z' // of the parent before it
 	tagWorkflow = 'o'
 	tagName     = 'n'
 	tagAhead    = 'e'
 	tagMany     = 'm'
-	tagManyOn   = 'z'
+	tagManyOn   = 'v'
 	tagPlan     = 'j'
 	tagTeller   = 'x'
 	tagArgs     = 'a'

@@ -187,12 +187,12 @@ func quit[R any](ctx context.Context, call func() (R, error)) (R, error) {
 	return none, context.Canceled
 }
 
-func (q quitter) Need(ctx context.Context, partition int, telling dianemo.Telling, waits []dianemo.Wait) ([]bool, error) {
-	return quit(ctx, func() ([]bool, error) { return q.Store.Need(ctx, partition, telling, waits) })
+func (q quitter) Need(ctx context.Context, partition int, telling dianemo.Telling, by uint64, waits []dianemo.Wait) ([]bool, error) {
+	return quit(ctx, func() ([]bool, error) { return q.Store.Need(ctx, partition, telling, by, waits) })
 }
 
-func (q quitter) Link(ctx context.Context, partition int, how dianemo.Linking, ties []dianemo.Tie) ([]dianemo.State, error) {
-	return quit(ctx, func() ([]dianemo.State, error) { return q.Store.Link(ctx, partition, how, ties) })
+func (q quitter) Link(ctx context.Context, partition int, how dianemo.Linking, ties []dianemo.Tie) ([]dianemo.Linked, error) {
+	return quit(ctx, func() ([]dianemo.Linked, error) { return q.Store.Link(ctx, partition, how, ties) })
 }
 
 func (q quitter) Enqueue(ctx context.Context, partition int, call dianemo.Call, records []dianemo.Record) (dianemo.EnqueueReply, error) {

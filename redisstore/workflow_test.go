@@ -103,6 +103,60 @@ func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
 	})
 }
 
+// What is cancelled with its workflow takes with it what waits for it there; but not what is
+// behind a gate, since it is to be run again: that only hears of it, and is skipped if nothing
+// newer comes before the gate opens.
+func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
+	for _, on := range []dianemo.Condition{dianemo.OnSuccess, dianemo.OnFailure, dianemo.OnEnd, dianemo.OnChosen} {
+		t.Run(string(on), func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				tell := func(parent string, state dianemo.State, seen int64) {
+					t.Helper()
+					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: parent, State: state, Number: seen}})
+					require.NoError(t, err)
+				}
+				_, err := f.Need(t.Context(), f.Partition("child"), dianemo.TellIt, 1, []dianemo.Wait{{ID: "child", Parents: []dianemo.Parent{{ID: "parent", On: on}}, Gate: dianemo.OwnGate}})
+				require.NoError(t, err)
+				r := record("child", lane("kind"))
+				r.Blocked = true
+				f.enqueue(r)
+				tell("parent", dianemo.Withdrawn, 1)
+				require.Equal(t, dianemo.Blocked, f.stored("child"), "the gate is closed")
+				tell("", dianemo.Open, 0)
+				require.Equal(t, dianemo.Skipped, f.stored("child"))
+				tell("parent", dianemo.Scheduled, 3)
+				require.Equal(t, dianemo.Blocked, f.stored("child"), "its parent is run again")
+				tell("parent", dianemo.Withdrawn, 2)
+				require.Equal(t, dianemo.Blocked, f.stored("child"), "that was before")
+				tell("parent", dianemo.Withdrawn, 4)
+				require.Equal(t, dianemo.Cancelled, f.stored("child"))
+			})
+		})
+	}
+}
+
+// Why a job is skipped decides what becomes of its children, so it may not depend on which of
+// its parents was first.
+func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
+	for name, ends := range map[string][2]dianemo.State{"left out first": {dianemo.Unchosen, dianemo.Failed}, "failed first": {dianemo.Failed, dianemo.Unchosen}} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				f.need("child", "one", "other")
+				r := record("child", lane("kind"))
+				r.Blocked = true
+				f.enqueue(r)
+				for i, state := range ends {
+					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: []string{"one", "other"}[i], State: state, Number: int64(i + 1)}})
+					require.NoError(t, err)
+				}
+				standings, err := f.Standings(t.Context(), []string{"child"})
+				require.NoError(t, err)
+				require.Equal(t, []dianemo.Standing{{State: dianemo.Skipped, Reason: "parent"}}, standings)
+			})
+		})
+	}
+}
+
 // Nothing but the gate holds a schedule's workflow, and whoever looks for gates finds it.
 func TestAScheduleMakesAWorkflowBehindAGateThatIsDueAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
@@ -161,58 +215,4 @@ func TestAScheduleMakesAWorkflowBehindAGateThatIsDueAtOnce(t *testing.T) {
 		}
 		require.Equal(t, map[dianemo.State]int64{dianemo.Missed: 1, dianemo.Blocked: 1, dianemo.Skipped: 1, dianemo.Succeeded: 1}, states)
 	})
-}
-
-// What is cancelled with its workflow takes with it what waits for it there; but not what is
-// behind a gate, since it is to be run again: that only hears of it, and is skipped if nothing
-// newer comes before the gate opens.
-func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
-	for _, on := range []dianemo.Condition{dianemo.OnSuccess, dianemo.OnFailure, dianemo.OnEnd, dianemo.OnChosen} {
-		t.Run(string(on), func(t *testing.T) {
-			each(t, func(t *testing.T, f *fixture) {
-				tell := func(parent string, state dianemo.State, seen int64) {
-					t.Helper()
-					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: parent, State: state, Seen: seen}})
-					require.NoError(t, err)
-				}
-				_, err := f.Need(t.Context(), f.Partition("child"), dianemo.TellIt, []dianemo.Wait{{ID: "child", Parents: []dianemo.Parent{{ID: "parent", On: on}}, Gate: dianemo.OwnGate}})
-				require.NoError(t, err)
-				r := record("child", lane("kind"))
-				r.Blocked = true
-				f.enqueue(r)
-				tell("parent", dianemo.Withdrawn, 1)
-				require.Equal(t, dianemo.Blocked, f.stored("child"), "the gate is closed")
-				tell("", dianemo.Open, 0)
-				require.Equal(t, dianemo.Skipped, f.stored("child"))
-				tell("parent", dianemo.Scheduled, 3)
-				require.Equal(t, dianemo.Blocked, f.stored("child"), "its parent is run again")
-				tell("parent", dianemo.Withdrawn, 2)
-				require.Equal(t, dianemo.Blocked, f.stored("child"), "that was before")
-				tell("parent", dianemo.Withdrawn, 4)
-				require.Equal(t, dianemo.Cancelled, f.stored("child"))
-			})
-		})
-	}
-}
-
-// Why a job is skipped decides what becomes of its children, so it may not depend on which of
-// its parents was first.
-func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
-	for name, ends := range map[string][2]dianemo.State{"left out first": {dianemo.Unchosen, dianemo.Failed}, "failed first": {dianemo.Failed, dianemo.Unchosen}} {
-		t.Run(name, func(t *testing.T) {
-			each(t, func(t *testing.T, f *fixture) {
-				f.need("child", "one", "other")
-				r := record("child", lane("kind"))
-				r.Blocked = true
-				f.enqueue(r)
-				for i, state := range ends {
-					_, err := f.Release(t.Context(), f.Partition("child"), f.call("teller"), []dianemo.Release{{Child: "child", Parent: []string{"one", "other"}[i], State: state, Seen: int64(i + 1)}})
-					require.NoError(t, err)
-				}
-				standings, err := f.Standings(t.Context(), []string{"child"})
-				require.NoError(t, err)
-				require.Equal(t, []dianemo.Standing{{State: dianemo.Skipped, Reason: "parent"}}, standings)
-			})
-		})
-	}
 }
