@@ -3,6 +3,7 @@ package dianemo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -45,7 +46,7 @@ func (c *Client) releaseIn(ctx context.Context, partition int, calls *Call, all 
 		var ends []string             // workflows, for whose end a schedule may wait
 		for i, job := range reply.Jobs {
 			if job.Corrupt {
-				c.logger.Error("what a job waits for could not be read; it ends", "job", job.ID, "parent", some[i].Parent)
+				c.repaired(partition, []Repaired{{ID: job.ID, Key: "needs", What: "how it waits for " + inherit(some[i].Parent, "its gate") + " could not be read", Did: "it ends"}})
 			}
 			if job.State == "" {
 				continue
@@ -173,8 +174,10 @@ func (c *Client) deliverSome(ctx context.Context, partition int, calls *Call) (r
 		}
 		for _, child := range h.Children {
 			workflow, isWorkflow := strings.CutPrefix(child, "|")
-			if err := CheckName("child", strings.TrimPrefix(child, "|")); err != nil {
-				c.logger.Error("a job's child can't be told of it", "parent", h.Parent, "err", err)
+			if CheckName("child", strings.TrimPrefix(child, "|")) != nil {
+				if err := c.sever(ctx, partition, h, child); err != nil {
+					return round, err
+				}
 				continue
 			}
 			r := Release{Child: child, Parent: h.Parent, State: h.State, Number: h.Number, Peer: h.Peer}
@@ -219,6 +222,19 @@ func (c *Client) deliverSome(ctx context.Context, partition int, calls *Call) (r
 	}
 	round.more, err = c.store.Passed(ctx, partition, heirs)
 	return round, err
+}
+
+// sever removes an edge that no program has written, so that it is in nobody's way.
+func (c *Client) sever(ctx context.Context, partition int, h *Heirs, child string) error {
+	how := Unlink
+	if h.Listed {
+		how = Delist
+	}
+	if _, err := c.store.Link(ctx, partition, how, []Tie{{h.Parent, child}}); err != nil {
+		return err
+	}
+	c.repaired(partition, []Repaired{{ID: h.Parent, Key: "edges", What: fmt.Sprintf("its child can't be told of it: %.200q", child), Did: "it has it no longer"}})
+	return nil
 }
 
 // workflowOf is the workflow of which this is a job, "" for none.

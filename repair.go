@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/google/uuid"
 )
 
 // Repair walks through all that a partition holds, and puts right what does not
@@ -30,6 +32,8 @@ type RepairReply struct {
 	Next   string
 	Found  []Repaired
 	Looked int // at so many jobs and entries
+	// Tell is what blocked jobs were not told, and nobody else will tell them.
+	Tell []Release
 }
 
 // Repaired is one thing that was put right.
@@ -98,6 +102,9 @@ func (c *Client) Repair(ctx context.Context) (RepairReport, error) {
 				reply.Found = append(reply.Found, broken.Found...)
 			}
 			c.repaired(partition, reply.Found)
+			if _, told := c.releaseAll(ctx, &Call{Caller: uuid.NewString()}, reply.Tell); err == nil {
+				err = told
+			}
 			room := min(maxReported-len(report.Found), len(reply.Found))
 			report.Found = append(report.Found, reply.Found[:room]...)
 			report.More += len(reply.Found) - room
@@ -197,6 +204,9 @@ func (p *Peer) repairStep(ctx context.Context, partition int, calls *uint64, w *
 	reply, err := p.store.Repair(ctx, partition, Call{p.id, *calls}, RepairStep{Term: term, Cursor: *cursor, Limit: repairLimit})
 	p.repaired(partition, reply.Found)
 	p.mended(partition, err)
+	if _, told := p.releaseAll(ctx, &Call{Caller: uuid.NewString()}, reply.Tell); err == nil {
+		err = told
+	}
 	if err == nil {
 		*cursor = reply.Next
 	} else {

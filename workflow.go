@@ -139,6 +139,15 @@ type workflowArgs struct {
 	Spread bool `json:"spread,omitempty"`
 }
 
+// Members is how many jobs a workflow has, by the spec of its own job; 0 for other jobs.
+func (s *Spec) Members() int {
+	var args workflowArgs
+	if !IsWorkflow(s.Kind) || json.Unmarshal(s.Args, &args) != nil {
+		return 0
+	}
+	return args.Jobs
+}
+
 // requests checks the workflow and makes what one submission asks for: its own job, and
 // the others.
 func (w *Workflow) requests(limit int) (own Record, jobs []Request, err error) {

@@ -177,6 +177,13 @@ local function bequeath(ids)
   return #scores / 2, numbers
 end
 
+-- since is when something came into the outbox (µs), as its score says; 0 if that is none that bequeath has written.
+local function since(score)
+  local at = tonumber(score)
+  if not at or at ~= at or at < 0 or at > 1e16 then return '0' end
+  return int(at)
+end
+
 -- Of what a job waits for, needs has under id|| the numbers: how many parents and gates, how many of these have ended
 -- otherwise, and of those how many only since a decision left them out (of a workflow: since they were cancelled); how many
 -- were left out and count as done all the same, and whether one has ended as it should; behind a # the number of who said

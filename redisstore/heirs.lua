@@ -41,7 +41,7 @@ for j, parent in ipairs(parents) do
   local edges = redis.call('ZRANGEBYLEX', KEYS[3], first, '(' .. ids[j] .. stop, 'LIMIT', 0, left)
   local by = m and m.peer or ''
   if mark == '#' then by = totals(redis.call('HGET', KEYS[6], ids[j] .. '||') or '').by end
-  local one = {parent, int(found[j * 2] + 0), number or '0', state, cursor or '', #edges < left and 1 or 0, by, m and m.reason or '', chosen}
+  local one = {parent, since(found[j * 2]), number or '0', state, cursor or '', #edges < left and 1 or 0, by, m and m.reason or '', chosen}
   for _, edge in ipairs(edges) do one[#one + 1] = edge:sub(#ids[j] + 2) end
   left = left - math.max(#edges, 1)
   reply[#reply + 1] = one

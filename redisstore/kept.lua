@@ -5,7 +5,7 @@
 -- {ids, how many of each 'kind:priority', how often each ran that has a history, and its unique slot, by its place, and
 -- whether all are the head of the set}, or nil, and whether there may be more.
 -- A little above the count nothing goes yet, so that not each call pays for one.
--- What has children stays until they are let go of; held gathers those.
+-- What has children stays until they are let go of, and a workflow until its list of jobs is; held gathers those.
 local held = {}
 local function outlived(set, meta, state, age, count, added, most)
   local over = count >= 0 and redis.call('ZCARD', set) + added - count or 0
@@ -28,8 +28,14 @@ local function outlived(set, meta, state, age, count, added, most)
     end
     full = #page == most
     local had = some and #page > 0 and redis.call('HMGET', KEYS[#KEYS - 1], unpack(page)) or {}
+    local jobs = {}
+    if some and #page > 0 and set:find(':done:[^:]*:workflow/') then
+      local lists = {}
+      for j, id in ipairs(page) do lists[j] = id .. '#' end
+      jobs = redis.call('HMGET', KEYS[#KEYS - 1], unpack(lists))
+    end
     for j, id in ipairs(page) do
-      if had[j] then held[#held + 1] = id else ids[#ids + 1] = id end
+      if had[j] or jobs[j] then held[#held + 1] = id else ids[#ids + 1] = id end
     end
     from = from + #page
   until #ids > 0 or not full or added > 0 or from >= 2000

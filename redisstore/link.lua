@@ -45,7 +45,7 @@ for i = 2, #ARGV, 2 do
     end
   elseif states[parent] ~= 'gone' or what ~= 'link' then
     redis.call('ZADD', KEYS[3], 0, edge)
-    redis.call('HSETNX', KEYS[4], family, '')
+    redis.call('HSETNX', KEYS[4], family, int(now_us) .. '|')
   end
 end
 return reply

@@ -7,7 +7,7 @@ for i = 1, #ARGV, 5 do
   local number, cursor = (redis.call('HGET', KEYS[1], parent) or ''):match('^(%d+)|(.*)$')
   -- If it has been requeued and has ended again, it begins anew.
   if (number or '0') == ARGV[i + 1] and (cursor or '') == ARGV[i + 2] then
-    if number then redis.call('HSET', KEYS[1], parent, number .. '|' .. (ARGV[i + 4] == '1' and '' or ARGV[i + 3])) end
+    if number or ARGV[i + 4] ~= '1' then redis.call('HSET', KEYS[1], parent, (number or '0') .. '|' .. (ARGV[i + 4] == '1' and '' or ARGV[i + 3])) end
     if ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[2], parent) end
   end
 end

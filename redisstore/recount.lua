@@ -1,7 +1,7 @@
--- recount: puts the counters of one set of ended jobs right, or those of running jobs. Moves no job.
--- KEYS  1 call, 2 info, 3 meta, 4 counts, 5 beats, then the set of ended jobs, or all run:<peer>
+-- recount: puts the counters of one set of ended jobs right, or those of running or of blocked jobs. Moves no job.
+-- KEYS  1 call, 2 info, 3 meta, 4 counts, 5 beats, then the set of ended jobs, or all run:<peer>, or blocked
 -- ARGV  1 call number, 2 term (0: an operator's), 3 state, 4 jobs to look at, at most, 5 kind (ended jobs only),
---       then the counters of running jobs that there were ('kind:priority'), '', and the peers, in the order of KEYS
+--       then, unless they have ended, the counters of such jobs that there were ('kind:priority'), '', and the peers, in the order of KEYS
 -- Reply {'ok', counted before, jobs there are}: the same number twice if all is well; {'moved'} if a peer was not named;
 --       {'deposed'}, {'superseded'}
 if ARGV[2] ~= '0' and deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
@@ -13,7 +13,8 @@ if answer then
 end
 
 local state, most, classes, ids, jobs = ARGV[3], tonumber(ARGV[4]), {}, {}, 0
-if state == 'running' then
+local lives = state == 'running' or state == 'blocked'
+if lives then
   local named, i = {}, 6
   while ARGV[i] ~= '' do
     classes[#classes + 1] = ARGV[i]
@@ -21,7 +22,7 @@ if state == 'running' then
   end
   for j = i + 1, #ARGV do named[ARGV[j]] = true end
   -- Whoever runs something here is among those who beat.
-  for _, peer in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
+  for _, peer in ipairs(state == 'running' and redis.call('ZRANGE', KEYS[5], 0, -1) or {}) do
     if not named[peer] then return {'moved'} end
   end
 else
@@ -45,7 +46,7 @@ local function consult(list)
 end
 consult(classes)
 -- A sum that agrees is believed, where looking at each job would cost.
-if not broken and sum == jobs and state ~= 'running' then return {'ok', jobs, jobs} end
+if not broken and sum == jobs and not lives then return {'ok', jobs, jobs} end
 
 local now_has = {}
 if jobs <= most then
@@ -58,12 +59,12 @@ if jobs <= most then
     if metas[j] then was, class = metas[j]:match('^1|([^|]*)|[^|]*|[^|]*|[^|]*|[^|]*|([^:|]*:%d):') end
     if was ~= state then
       -- Its record is to be mended first; then it is counted.
-      if state == 'running' then return {'ok', sum, sum} end
+      if lives then return {'ok', sum, sum} end
       class = ARGV[5] .. ':2'
     end
     now_has[class] = (now_has[class] or 0) + 1
   end
-  if state == 'running' then
+  if lives then
     -- A class gets its counter with the first of its jobs to run, maybe since Go read which there are.
     local late = {}
     for class in pairs(now_has) do
@@ -71,7 +72,7 @@ if jobs <= most then
     end
     consult(late)
   end
-elseif state == 'running' then
+elseif lives then
   return {'ok', sum, sum}
 else
   -- Too many to look at each: what is too much or too little goes to the largest.

@@ -4,7 +4,8 @@
 -- run again.
 -- What a job waits for stands in needs: child|parent -> how, child| the same for its gate, child|| -> the numbers (see totals
 -- in common.lua). How: s it must succeed, f not succeed, a end, c succeed unless a decision left it out, each with for how
--- long (ms) the child is kept for the peer that ran this parent; g for a gate; m for a workflow's job. Before that, a mark:
+-- long (ms) the child is kept for the peer that ran this parent; g for a gate (g0: one that repair has closed, see waits.go); m for a
+-- workflow's job. Before that, a mark:
 -- ! ended otherwise, ? left out by a decision (of a workflow's job: cancelled), + counts as done and may still change. Behind
 -- it, where there is or was a mark, @ and the number in kids that the parent had then: what has a lower one is old. At last
 -- a # and the number of who said so (see totals).
@@ -94,12 +95,18 @@ for i = begin, #ARGV, 6 do
     c.lane, c.touched, c.void, c.withdrawn, c.gated, word = lane, true, true, true, false, ''
   elseif how then
     local mark, letter, near, before = how:match('^([!?+]?)([sfacgm])(%d*)@?(%d*)#?%d*$')
+    -- What it still waits for has been counted, or the numbers are wrong.
+    local marked = mark == '!' or mark == '?'
+    local lost = c.bare and c.m and (c.m.state == 'blocked' or c.flow)
     if letter == 'g' and peer ~= '' and peer ~= total.by then
       -- The gate is another one's now.
-    elseif letter and letter ~= 'g' and not total.corrupt and how:match('#(%d*)$') ~= total.by then
+    elseif letter and letter ~= 'g' and not total.corrupt and not lost and how:match('#(%d*)$') ~= total.by then
       -- It was said by one who did not enqueue the job.
-    elseif total.corrupt or not letter then
+    elseif total.corrupt or lost or not letter or mark ~= '+' and total.pending < 1 or marked and total.violated < 1 then
       c.corrupt, c.touched, c.lane = true, true, lane
+      if parent == '' then
+        c.open, c.gated, values[field] = true, false, false
+      end
       word = 'corrupt'
     else
       local now_is = judge(letter, state)

@@ -105,6 +105,11 @@ var phases = []struct {
 	{"errors", func(w *walk, ctx context.Context, rest string) (string, error) { return w.sweep(ctx, "errors", rest) }},
 	{"progress", func(w *walk, ctx context.Context, rest string) (string, error) { return w.sweep(ctx, "progress", rest) }},
 	{"counts", (*walk).counts},
+	{"edges", (*walk).edges},
+	{"kids", (*walk).kids},
+	{"gates", (*walk).gates},
+	{"needs", (*walk).needs},
+	{"waits", (*walk).waits},
 }
 
 // Repair implements [dianemo.Store]. A step's scripts are calls of their own, so
@@ -238,10 +243,14 @@ func (w *walk) term(ctx context.Context) error {
 func (w *walk) names(ctx context.Context) ([]string, error) {
 	pipe := w.rdb.Pipeline()
 	lanes, counts := pipe.ZRange(ctx, w.t.key("lanes"), 0, -1), pipe.HKeys(ctx, w.t.key("counts"))
+	blocked := pipe.ZCard(ctx, w.t.key("blocked"))
 	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, w.broken(ctx, err, w.t.key("lanes"), w.t.key("counts"))
+		return nil, w.broken(ctx, err, w.t.key("lanes"), w.t.key("counts"), w.t.key("blocked"))
 	}
 	var names []string
+	if blocked.Val() > 0 {
+		names = append(names, "blocked")
+	}
 	for _, lane := range lanes.Val() {
 		if _, ok := parseLane(lane); ok {
 			names = append(names, "lane:"+lane)
@@ -386,7 +395,12 @@ type places struct {
 
 type place struct{ sort, name, base string }
 
-func (p place) keyName() string { return p.sort + ":" + p.name }
+func (p place) keyName() string {
+	if p.sort == "blocked" {
+		return p.sort
+	}
+	return p.sort + ":" + p.name
+}
 
 // add gives a place's number, from 1.
 func (ps *places) add(p place) int {
@@ -403,6 +417,8 @@ func (ps *places) done(state dianemo.State, kind string) int {
 	return ps.add(place{"done", string(state) + ":" + kind, string(state)})
 }
 
+func (ps *places) blocked() int { return ps.add(place{"blocked", "", ""}) }
+
 func (ps *places) run(peer string) int { return ps.add(place{"run", peer, ""}) }
 
 // named is the place with that key.
@@ -415,6 +431,8 @@ func (ps *places) named(name string) (int, bool) {
 		}
 	case "run":
 		return ps.run(rest), true
+	case "blocked":
+		return ps.blocked(), true
 	case "done":
 		if state, kind, ok := strings.Cut(rest, ":"); ok {
 			return ps.done(dianemo.State(state), kind), true
@@ -433,6 +451,7 @@ type suspect struct {
 	base   string
 	due    int64
 	bad    string // hash of a spec that can't be read
+	own    string // what its record says of its own, if by its spec it was blocked at first; else ""
 }
 
 // unknownLane is the lane of jobs of which nothing is known.
@@ -469,7 +488,7 @@ func (w *walk) check(ctx context.Context, ps *places, walked int, ids []string, 
 		suspects = suspects[len(batch):]
 		args := slices.Clone(args)
 		for _, j := range batch {
-			args = append(args, j.id, j.home, j.failed, j.base, j.due, j.bad)
+			args = append(args, j.id, j.home, j.failed, j.base, j.due, j.bad, j.own)
 		}
 		reply, err := w.run(ctx, w.scripts.repair, append(slices.Clone(keys), w.t.heirs()...), args...)
 		if err != nil {
@@ -563,9 +582,17 @@ func (w *walk) place(ps *places, walked int, j *suspect) bool {
 				due = spec.RunAt
 			}
 			j.due = unixMilliUp(due)
+			if hasFamily(spec) {
+				if spec.RunAt.IsZero() {
+					j.due = -spec.Ahead.Milliseconds()
+				}
+				j.own = ownSettings(&dianemo.Record{Weight: spec.Weight, Reruns: spec.Reruns, Spec: b})
+			}
 		}
 	}
-	if known && (walked == 0 || j.spec != "" || !lane.Again) {
+	if j.own != "" {
+		j.home = ps.blocked()
+	} else if known && (walked == 0 || j.spec != "" || !lane.Again) {
 		lane.Again = false
 		j.home = ps.lane(lane)
 	}
@@ -574,6 +601,8 @@ func (w *walk) place(ps *places, walked int, j *suspect) bool {
 		switch state := dianemo.State(m.state); {
 		case state == dianemo.Scheduled:
 			ps.lane(lane)
+		case state == dianemo.Blocked:
+			ps.blocked()
 		case state == dianemo.Running:
 			ps.run(m.peer)
 		case state.Finished():
@@ -585,6 +614,11 @@ func (w *walk) place(ps *places, walked int, j *suspect) bool {
 	return true
 }
 
+// hasFamily reports whether a job with this spec is blocked when it is new.
+func hasFamily(s *dianemo.Spec) bool {
+	return len(s.Parents) > 0 || s.Many > 0 || s.Workflow != "" || dianemo.IsWorkflow(s.Kind)
+}
+
 // search adds the places where jobs may be that have no record, or none that can
 // be read, and are not where their specs say.
 func (w *walk) search(ctx context.Context, ps *places, walked int, suspects []suspect) error {
@@ -594,7 +628,7 @@ func (w *walk) search(ctx context.Context, ps *places, walked int, suspects []su
 		_, err := parseMeta(j.meta)
 		switch {
 		case err == nil:
-		case j.meta == "" && j.bad == "" && j.home > 0 && (walked == 0 || walked == j.home):
+		case j.meta == "" && j.bad == "" && j.own == "" && j.home > 0 && (walked == 0 || walked == j.home):
 			byHome[j.home] = append(byHome[j.home], j.id)
 		default:
 			lost[j.id] = true
@@ -633,6 +667,7 @@ func (w *walk) search(ctx context.Context, ps *places, walked int, suspects []su
 			continue
 		}
 		bad = bad || j.home == 0
+		ps.blocked()
 		lane, _ := parseBase(j.base)
 		for _, state := range []dianemo.State{dianemo.Succeeded, dianemo.Failed, dianemo.Missed, dianemo.Unreachable, dianemo.Cancelled, dianemo.Skipped} {
 			ps.done(state, lane.Kind)
@@ -702,10 +737,14 @@ func (w *walk) counts(ctx context.Context, _ string) (string, error) {
 	sums := map[set]int64{}
 	odd := map[set]bool{}
 	var order []set
-	var running []any
+	var running, blocked []any
 	for field, value := range counters {
 		if class, ok := strings.CutPrefix(field, "running:"); ok {
 			running = append(running, class)
+			continue
+		}
+		if class, ok := strings.CutPrefix(field, "blocked:"); ok {
+			blocked = append(blocked, class)
 			continue
 		}
 		state, kind, ok := endedField(field)
@@ -742,12 +781,16 @@ func (w *walk) counts(ctx context.Context, _ string) (string, error) {
 			}
 		}
 	}
+	keys := []string{w.t.key("meta"), w.t.key("counts"), w.t.key("beats")}
+	args := append([]any{string(dianemo.Blocked), recounted, ""}, blocked...)
+	if err := w.recounts(ctx, append(slices.Clone(keys), w.t.key("blocked")), "blocked", append(args, "")); err != nil {
+		return "", err
+	}
 	peers, err := w.peers(ctx)
 	if err != nil || len(peers)+len(running) == 0 {
 		return "", err
 	}
-	keys := []string{w.t.key("meta"), w.t.key("counts"), w.t.key("beats")}
-	args := append([]any{string(dianemo.Running), recounted, ""}, running...)
+	args = append([]any{string(dianemo.Running), recounted, ""}, running...)
 	args = append(args, "")
 	for _, peer := range peers {
 		keys = append(keys, w.t.run(peer))

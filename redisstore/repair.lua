@@ -1,12 +1,13 @@
 -- repair: a job that is in no index, or in one that its record does not name -> where its record says; one that can't be
 -- read -> failed, or, where an index says so, what it was.
--- KEYS  1 call, 2 info, 3 spec, 4 meta, 5 lanes, 6 beats, 7 counts, then places: lanes, run:<peer>, sets of ended jobs;
---       then kids, outbox
+-- KEYS  1 call, 2 info, 3 spec, 4 meta, 5 lanes, 6 beats, 7 counts, then places: lanes, run:<peer>, sets of ended jobs,
+--       blocked; then kids, outbox
 -- ARGV  1 call number, 2 term (0: an operator's), 3 how long a peer found by its runs may be silent (ms),
 --       4 the place that is walked through (0: none), 5 number of places, for each:
---       'lane', its name, its base name, or 'run', peer, '', or 'done', 'state:kind', state;
+--       'lane', its name, its base name, or 'run', peer, '', or 'done', 'state:kind', state, or 'blocked', '', '';
 --       then for each job: id, place where it would wait by its spec (0 unknown), place of failed jobs of its kind,
---       base name of its lane, due (ms) by its spec, SHA1 of its spec if that can't be read, else ''
+--       base name of its lane, due (ms) by its spec, SHA1 of its spec if that can't be read, else '', and
+--       'weight|max_reruns|size' (each may be empty) if by its spec it was blocked at first, else ''
 -- Reply {'ok', id or '', place or 0, what was wrong, what was done, ...}, {'deposed'}, {'superseded'}
 if ARGV[2] ~= '0' and deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
 local answer, superseded = recall(KEYS[1], ARGV[1])
@@ -36,6 +37,7 @@ local ended = {succeeded = true, failed = true, missed = true, unreachable = tru
 local function index(m)
   if m.state == 'scheduled' then return 'lane ' .. m.lane .. (tonumber(m.runs) > 0 and ':again' or ':new') end
   if m.state == 'running' then return 'run ' .. m.peer end
+  if m.state == 'blocked' then return 'blocked ' end
   if ended[m.state] then return 'done ' .. m.state .. ':' .. m.lane:match('^[^:]*') end
 end
 
@@ -63,14 +65,14 @@ end
 
 local begin = 6 + #places * 3
 local ids = {}
-for i = begin, #ARGV, 6 do ids[#ids + 1] = ARGV[i] end
+for i = begin, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
 local metas = #ids > 0 and redis.call('HMGET', KEYS[4], unpack(ids)) or {}
 for j, id in ipairs(ids) do
-  local i = begin + (j - 1) * 6
+  local i = begin + (j - 1) * 7
   local home, failed, base, due = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4]
   local m, why
   if metas[j] then m, why = read(metas[j]) end
-  if m and m.state ~= 'blocked' and not index(m) then m, why = nil, 'corrupt' end
+  if m and not index(m) then m, why = nil, 'corrupt' end
   local spec = redis.call('HSTRLEN', KEYS[3], id) > 0
   -- A spec that could not be read may have made room for another since.
   local bad = ARGV[i + 5] ~= '' and spec and redis.call('HGET', KEYS[3], id)
@@ -89,10 +91,11 @@ for j, id in ipairs(ids) do
     put(failed, int(now), id)
     gone[#gone + 1] = id
     add('failed', base:match('^[^:]*:%d'), 1)
+    if from and places[from].sort == 'blocked' then add('blocked', base:match('^[^:]*:%d'), -1) end
     report(id, from or 0, what, 'it is set aside as failed')
   end
 
-  if why == 'newer' or m and m.state == 'blocked' then
+  if why == 'newer' then
     -- Left alone.
   elseif m then
     local p = at[index(m)]
@@ -103,7 +106,8 @@ for j, id in ipairs(ids) do
       aside(has and p or nil, spec and 'its spec can not be read' or 'its spec is missing')
       if stray then take(walked, id) end
     elseif p then
-      local value = m.state == 'running' and m.epoch or m.state == 'scheduled' and m.due or tonumber(m.ended) and m.ended or int(now)
+      local value = m.state == 'running' and m.epoch or m.state == 'scheduled' and m.due or m.state == 'blocked' and start_by(m)
+        or tonumber(m.ended) and m.ended or int(now)
       if not has then
         put(p, value, id)
         report(id, p, 'it is ' .. m.state .. ' and was not in its index', 'it is put there')
@@ -121,18 +125,36 @@ for j, id in ipairs(ids) do
       end
     end
   else
-    -- No record that can be read. One that is missing is right where the lane of its spec has it.
+    -- No record that can be read. One that is missing is right where the lane of its spec has it, but not that of a job
+    -- that was blocked: in that lane it would start before its parents have ended.
     local from
-    local simple = not why and spec and not bad
-    if not (simple and (walked == 0 or walked == home) and score(home, id)) then
-      for _, sort in ipairs({'run', 'done', 'lane'}) do
+    local simple, family = not why and spec and not bad, ARGV[i + 6] ~= ''
+    if not (simple and not family and (walked == 0 or walked == home) and score(home, id)) then
+      for _, sort in ipairs({'run', 'done', 'lane', 'blocked'}) do
         for p, place in ipairs(places) do
           if not from and place.sort == sort and score(p, id) then from = p end
         end
       end
       local what = why and 'its record can not be read' or 'its record is missing'
       local place = from and places[from]
-      if not from then
+      local barred = from and place.sort == 'blocked'
+      if simple and family and (not from or barred) then
+        local f = fresh(base, due)
+        f.state = 'blocked'
+        f.weight, f.max_reruns, f.size = ARGV[i + 6]:match('^(%d*)|(%d*)|(%d*)$')
+        record(id, f)
+        if not from then put(home, start_by(f), id) end
+        report(id, home, what, 'it is written anew: it is blocked')
+      elseif barred and not spec and not why then
+        take(from, id)
+        report(id, from, 'there is neither spec nor record', 'it is taken out')
+      elseif barred and simple then
+        take(from, id)
+        put(home, due, id)
+        report(id, from, what, 'by its spec it waits for nobody: it waits in its lane')
+      elseif barred then
+        aside(from, why and what or 'its spec can not be read')
+      elseif not from then
         if simple and home > 0 then
           put(home, due, id)
           report(id, home, 'it has no record and was in no index', 'it waits')
@@ -164,6 +186,7 @@ for j, id in ipairs(ids) do
         report(id, from, what, 'it is written anew: it is ' .. f.state)
         if home > 0 and home ~= from and score(home, id) then take(home, id) end
       end
+      if walked > 0 and places[walked].sort == 'blocked' and from ~= walked and score(walked, id) and walked ~= home then take(walked, id) end
     end
   end
 end

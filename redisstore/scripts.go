@@ -27,7 +27,7 @@ type scripts struct {
 	declare, trim, repair, sweep, recount, aside     *redis.Script
 	slots, fire, schedule, put, due                  *redis.Script
 	needs, link, heirs, passed, release, overdue     *redis.Script
-	expunge                                          *redis.Script
+	expunge, ends, mend, kin                         *redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only enqueue,
@@ -79,6 +79,9 @@ func loadScripts(plain bool) scripts {
 		release: load("release", finish),
 		overdue: load("overdue", finish),
 		expunge: load("expunge", finish, "kept"),
+		ends:    load("ends", "flags=no-writes"),
+		mend:    load("mend", finish),
+		kin:     load("kin", finish),
 
 		schedule: load("schedule", finish, "cursor"),
 		put:      load("schedule", "", "cursor"),
