@@ -23,6 +23,7 @@ type family struct {
 	by       uint64    // who says what they wait for
 	shared   bool      // others may say the same: they are taken for one
 	released []Release // what is to be told once all is there
+	added    []string  // the jobs that it was this one who enqueued
 }
 
 func (c *Client) family(workflow string, records []Record) *family {
@@ -265,7 +266,9 @@ func (f *family) enqueue(ctx context.Context) {
 		accept = f.acceptAll // where another came first, the gate has been opened
 	}
 	for i, err := range accept(ctx, records) {
-		f.errs[places[i]] = err
+		if f.errs[places[i]] = err; err == nil {
+			f.added = append(f.added, records[i].ID)
+		}
 	}
 }
 

@@ -262,6 +262,7 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 					var ran runs
 					start(t, store, quick, func(p *dianemo.Peer) {
 						require.NoError(t, dianemo.NewKind[Args](chore.Name(), policy).Handle(p, ran.run))
+						handle(t, p, "last", dianemo.Policy{}, returns(nil))
 					})
 					require.Equal(t, dianemo.Succeeded, ends(t, c, id))
 					if !kept {
@@ -275,10 +276,10 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 					if kept {
 						require.Equal(t, nightlyJobs, standing(t, c, id))
 					}
-					last := enqueue(t, c, chore, dianemo.Options{}) // and what was due before it has run
+					last := enqueue(t, c, dianemo.NewKind[Args]("last", dianemo.Policy{}), dianemo.Options{}) // and what was due before it has run
 					require.Equal(t, dianemo.Succeeded, ends(t, c, last))
 					require.Equal(t, dianemo.Succeeded, get(t, c, id).State)
-					ran.once(t, 6)
+					ran.once(t, 5)
 					counts, err := c.Counts(t.Context())
 					require.NoError(t, err)
 					for _, count := range counts {
@@ -332,6 +333,59 @@ func TestAnOccurrenceIsNotTakenForLostWhileItsJobsHearOfTheGate(t *testing.T) {
 		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
 		require.Equal(t, nightlyJobs, standing(t, c, id))
 		ran.once(t, 5)
+	})
+}
+
+// Nor what waits for a gate since it is to be run again.
+func TestAnOccurrenceIsNotTakenForLostWhileItIsResumed(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		holding := func() (c *dianemo.Client, held, goOn chan struct{}) {
+			var hold sync.Once
+			held, goOn = make(chan struct{}), make(chan struct{})
+			return client(t, &faultyStore{store, func(_ context.Context, call string) error {
+				if call == "release" {
+					hold.Do(func() { close(held); <-goOn })
+				}
+				return nil
+			}}), held, goOn
+		}
+		slow, held, goOn := holding()
+		name := fmt.Sprintf("s-%v", spread)
+		put(t, slow, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
+		triggered := make(chan string)
+		go func() {
+			id, err := slow.TriggerSchedule(context.Background(), name)
+			if err != nil {
+				t.Error(err)
+			}
+			triggered <- id
+		}()
+		receive(t, held)
+		var s script
+		running := make(chan struct{})
+		s.set("extract", func(ctx context.Context, _ *dianemo.Job[Args]) error { close(running); <-ctx.Done(); return ctx.Err() })
+		start(t, store, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		c := client(t, store)
+		info, err := c.GetSchedule(t.Context(), name)
+		require.NoError(t, err)
+		id := info.Last
+		receive(t, running)
+		require.NoError(t, c.Cancel(t.Context(), id))
+		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		s.set("extract", nil)
+		resumer, opens, open := holding()
+		resumed := make(chan error)
+		go func() {
+			_, err := resumer.ResumeWorkflow(context.Background(), id)
+			resumed <- err
+		}()
+		receive(t, opens)
+		close(goOn)
+		require.Equal(t, id, receive(t, triggered))
+		close(open)
+		require.NoError(t, receive(t, resumed))
+		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+		require.Equal(t, nightlyJobs, standing(t, c, id))
 	})
 }
 

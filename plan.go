@@ -169,6 +169,7 @@ func (c *Client) unfold(ctx context.Context, p planned) error {
 		return f.clear(ctx)
 	case errors.Is(err, ErrInvalid), errors.Is(err, errSpecCorrupt), errors.Is(err, ErrExists):
 		c.logger.Error("a schedule's workflow can't be submitted; it is cancelled", "workflow", p.id, "err", err)
+		f.by = 0 // whoever was to tell
 		_, err := f.turn(ctx, Void)
 		return err
 	}
@@ -196,12 +197,23 @@ func (c *Client) unfolded(p planned) (*family, error) {
 // that had ended and been let go of by then may have been added once more: they are those
 // that still wait for the gate when all others have heard of it.
 func (f *family) clear(ctx context.Context) error {
+	if len(f.added) == 0 {
+		return nil
+	}
 	if err := f.deliverUntilNow(ctx, f.store.Partition(f.workflow)); err != nil {
 		return err
 	}
-	voids := make([]Release, len(f.records))
-	for i, r := range f.records {
-		voids[i] = Release{Child: r.ID, State: Void, Teller: f.by}
+	var voids []Release
+	for some := range slices.Chunk(f.added, depsCall) {
+		standings, err := f.store.Standings(ctx, some)
+		if err != nil {
+			return err
+		}
+		for i, id := range some {
+			if standings[i] == (Standing{State: Blocked}) { // and not since it is to be run again
+				voids = append(voids, Release{Child: id, State: Void, Teller: f.by})
+			}
+		}
 	}
 	_, err := f.releaseAll(ctx, &f.calls, voids)
 	return err
