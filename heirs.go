@@ -357,6 +357,13 @@ func (c *Client) disinherit(ctx context.Context, parent string) error {
 		if _, err := c.store.Link(ctx, partition, Delist, ties); err != nil {
 			return err
 		}
+		if len(jobs) < depsCall {
+			// And of the numbers of what it was told, what its jobs' leaving has left.
+			if _, err := c.store.Need(ctx, partition, DropIt, 0, []Wait{{ID: parent}}); err != nil {
+				return err
+			}
+			break
+		}
 	}
 	after := ""
 	for range 20 { // and more when it comes round again

@@ -24,7 +24,6 @@ type placed struct {
 type places struct {
 	mu     sync.Mutex
 	starts map[string]placed
-	ends   map[string]time.Time
 }
 
 func (s *places) hooks(peer string) *dianemo.Hooks {

@@ -69,7 +69,7 @@ for j, job in ipairs(jobs) do
       total.pending = total.pending + 1
     end
     if job.gate == 'own' then redis.call('ZADD', KEYS[2], int(now + ARGV[2]), job.id) end
-    if total.pending > 0 or total.out > 0 or flow and had[j] then
+    if total.pending > 0 or total.out > 0 or flow and had[j] and sum then
       redis.call('HSET', KEYS[1], job.id .. '||', sums_of(total))
     elseif sum then
       redis.call('HDEL', KEYS[1], job.id .. '||')
