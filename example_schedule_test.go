@@ -53,3 +53,61 @@ func ExampleClient_PutSchedule() {
 	// Sun, 08 Mar 2026 03:00:00 EDT = 07:00:00 UTC
 	// Mon, 09 Mar 2026 02:30:00 EDT = 06:30:00 UTC
 }
+
+// A schedule can have a workflow as its body. What its jobs work on depends on the
+// instant, so a night that was missed can be made up for.
+func ExampleClient_PutSchedule_workflow() {
+	store, err := embedded.New(redisstore.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	store.SetTime(time.Date(2026, time.March, 6, 12, 0, 0, 0, time.UTC))
+	peer, err := dianemo.NewPeer(store, dianemo.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	step := dianemo.NewKind[string]("step", dianemo.Policy{})
+	err = step.Handle(peer, func(_ context.Context, job *dianemo.Job[string]) error {
+		fmt.Println(job.Args, "of", job.ScheduledFor.Format(time.DateOnly))
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan error)
+	go func() { stopped <- peer.Run(ctx) }()
+
+	etl := dianemo.NewWorkflow("etl")
+	etl.Add("extract", step.New("extract"))
+	etl.Add("load", step.New("load")).After("extract")
+	midnight, err := dianemo.Cron("0 0 * * *", "UTC")
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = peer.PutSchedule(ctx, dianemo.Schedule{Name: "nightly", Rule: midnight, Workflow: etl})
+	if err != nil {
+		log.Fatal(err)
+	}
+	made, err := peer.Backfill(ctx, "nightly", dianemo.Backfill{From: time.Date(2026, time.March, 4, 0, 0, 0, 0, time.UTC),
+		To: time.Date(2026, time.March, 5, 0, 0, 0, 0, time.UTC), Max: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, id := range made.IDs {
+		ended, err := peer.Wait(ctx, id)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(id, "has", ended.State)
+	}
+	stop()
+	if err := <-stopped; err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// extract of 2026-03-04
+	// load of 2026-03-04
+	// nightly@20260304T000000Z has succeeded
+}

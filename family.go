@@ -21,18 +21,22 @@ type family struct {
 	place    map[string]int // of the jobs, by id
 	calls    Call
 	by       uint64    // who says what they wait for
+	shared   bool      // others may say the same: they are taken for one
 	released []Release // what is to be told once all is there
+	added    []string  // the jobs that it was this one who enqueued
 }
 
 func (c *Client) family(workflow string, records []Record) *family {
 	f := &family{Client: c, workflow: workflow, records: records, errs: make([]error, len(records)), place: make(map[string]int, len(records)),
-		calls: Call{Caller: uuid.NewString()}, by: 1 + rand.Uint64N(1e15-1)}
+		calls: Call{Caller: uuid.NewString()}}
 	for i := range records {
 		f.place[records[i].ID] = i
 	}
-	f.sign(f.by)
+	f.sign(newTeller())
 	return f
 }
+
+func newTeller() uint64 { return 1 + rand.Uint64N(1e15-1) }
 
 // sign says who says what the jobs wait for.
 func (f *family) sign(by uint64) {
@@ -257,8 +261,14 @@ func (f *family) enqueue(ctx context.Context) {
 			places, records = append(places, i), append(records, r)
 		}
 	}
-	for i, err := range f.acceptTold(ctx, records) {
-		f.errs[places[i]] = err
+	accept := f.acceptTold
+	if f.shared {
+		accept = f.acceptAll // where another came first, the gate has been opened
+	}
+	for i, err := range accept(ctx, records) {
+		if f.errs[places[i]] = err; err == nil {
+			f.added = append(f.added, records[i].ID)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -261,6 +262,7 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 					var ran runs
 					start(t, store, quick, func(p *dianemo.Peer) {
 						require.NoError(t, dianemo.NewKind[Args](chore.Name(), policy).Handle(p, ran.run))
+						handle(t, p, "last", dianemo.Policy{}, returns(nil))
 					})
 					require.Equal(t, dianemo.Succeeded, ends(t, c, id))
 					if !kept {
@@ -274,20 +276,130 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 					if kept {
 						require.Equal(t, nightlyJobs, standing(t, c, id))
 					}
-					last := enqueue(t, c, chore, dianemo.Options{}) // and what was due before it has run
+					last := enqueue(t, c, dianemo.NewKind[Args]("last", dianemo.Policy{}), dianemo.Options{}) // and what was due before it has run
 					require.Equal(t, dianemo.Succeeded, ends(t, c, last))
 					require.Equal(t, dianemo.Succeeded, get(t, c, id).State)
-					ran.once(t, 6)
+					ran.once(t, 5)
 					counts, err := c.Counts(t.Context())
 					require.NoError(t, err)
 					for _, count := range counts {
 						require.NotEqual(t, dianemo.Blocked, count.State, "%+v", count)
 						require.NotEqual(t, dianemo.Queued, count.State, "%+v", count)
+						if step == "enlist" || step == "join" { // so early that nothing was added again
+							require.NotEqual(t, dianemo.Cancelled, count.State, "%+v", count)
+						}
 					}
 				})
 			})
 		}
 	}
+}
+
+// Who finds the gate open cancels nothing whose jobs have not heard of it yet.
+func TestAnOccurrenceIsNotTakenForLostWhileItsJobsHearOfTheGate(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		held, goOn := make(chan struct{}), make(chan struct{})
+		var hold, let sync.Once
+		slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
+			if call == "release" {
+				hold.Do(func() { close(held); <-goOn })
+			}
+			return nil
+		}})
+		t.Cleanup(func() { let.Do(func() { close(goOn) }) })
+		name := fmt.Sprintf("s-%v", spread)
+		put(t, slow, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
+		triggered := make(chan string)
+		go func() {
+			id, err := slow.TriggerSchedule(context.Background(), name)
+			if err != nil {
+				t.Error(err)
+			}
+			triggered <- id
+		}()
+		receive(t, held)
+		mute := &muteStore{Store: store}
+		mute.silent.Store(true)
+		var ran runs
+		start(t, mute, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, ran.run)) })
+		require.Eventually(t, func() bool {
+			gates, err := store.Gates(t.Context(), store.Partition(name), 10)
+			return err == nil && len(gates) == 0
+		}, 20*time.Second, 10*time.Millisecond)
+		let.Do(func() { close(goOn) })
+		id := receive(t, triggered)
+		mute.silent.Store(false)
+		c := client(t, store)
+		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+		require.Equal(t, nightlyJobs, standing(t, c, id))
+		ran.once(t, 5)
+	})
+}
+
+// Nor what waits for a gate since it is to be run again.
+func TestAnOccurrenceIsNotTakenForLostWhileItIsResumed(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		holding := func() (c *dianemo.Client, held, goOn chan struct{}) {
+			var hold sync.Once
+			held, goOn = make(chan struct{}), make(chan struct{})
+			return client(t, &faultyStore{store, func(_ context.Context, call string) error {
+				if call == "release" {
+					hold.Do(func() { close(held); <-goOn })
+				}
+				return nil
+			}}), held, goOn
+		}
+		slow, held, goOn := holding()
+		name := fmt.Sprintf("s-%v", spread)
+		put(t, slow, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
+		triggered := make(chan string)
+		go func() {
+			id, err := slow.TriggerSchedule(context.Background(), name)
+			if err != nil {
+				t.Error(err)
+			}
+			triggered <- id
+		}()
+		receive(t, held)
+		var s script
+		running := make(chan struct{})
+		s.set("extract", func(ctx context.Context, _ *dianemo.Job[Args]) error { close(running); <-ctx.Done(); return ctx.Err() })
+		start(t, store, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		c := client(t, store)
+		info, err := c.GetSchedule(t.Context(), name)
+		require.NoError(t, err)
+		id := info.Last
+		receive(t, running)
+		require.NoError(t, c.Cancel(t.Context(), id))
+		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		s.set("extract", nil)
+		resumer, opens, open := holding()
+		resumed := make(chan error)
+		go func() {
+			_, err := resumer.ResumeWorkflow(context.Background(), id)
+			resumed <- err
+		}()
+		receive(t, opens)
+		close(goOn)
+		require.Equal(t, id, receive(t, triggered))
+		close(open)
+		require.NoError(t, receive(t, resumed))
+		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+		require.Equal(t, nightlyJobs, standing(t, c, id))
+	})
+}
+
+// A mute store does not tell whose children are to be told.
+type muteStore struct {
+	dianemo.Store
+	silent atomic.Bool
+}
+
+func (s *muteStore) Heirs(ctx context.Context, partition, parents, children int) ([]dianemo.Heirs, int64, error) {
+	if s.silent.Load() {
+		return nil, 0, errors.New("no answer")
+	}
+	return s.Store.Heirs(ctx, partition, parents, children)
 }
 
 func TestAWorkflowCancelledBeforeItsJobsAreThereEndsCancelled(t *testing.T) {
@@ -515,6 +627,32 @@ func TestABackfillMakesWorkflows(t *testing.T) {
 	}
 }
 
+// Its grace says only whether it is run at all.
+func TestAWorkflowThatWasBackfilledTakesItsTime(t *testing.T) {
+	store := embeddedStore(t, 1)
+	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	store.SetTime(noon)
+	c := client(t, store)
+	wf := dianemo.NewWorkflow("w")
+	wf.Add("a", chore.NewWith(Args{}, dianemo.Options{Grace: 5 * time.Minute}))
+	put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Workflow: wf})
+	done, err := c.Backfill(t.Context(), "s", dianemo.Backfill{From: noon.Add(-time.Hour), To: noon, Max: 1})
+	require.NoError(t, err)
+	running, goOn, missed := make(chan struct{}), make(chan struct{}), make(chan dianemo.MissInfo, 10)
+	config := quick
+	config.Hooks = &dianemo.Hooks{Miss: func(i dianemo.MissInfo) { missed <- i }}
+	start(t, store, config, func(p *dianemo.Peer) {
+		require.NoError(t, chore.Handle(p, func(context.Context, *dianemo.Job[Args]) error { close(running); <-goOn; return nil }))
+	})
+	receive(t, running)
+	// One that waits for the workflow is overdue, and later than it would be.
+	child := enqueue(t, c, chore, dianemo.Options{Parents: dianemo.After(done.IDs...), RunAt: noon, Grace: 10 * time.Minute})
+	store.SetTime(noon.Add(20 * time.Minute))
+	require.Equal(t, child, receive(t, missed).ID)
+	close(goOn)
+	require.Equal(t, dianemo.Succeeded, ends(t, c, done.IDs[0]))
+}
+
 func TestABackfillThatDiesIsCompleted(t *testing.T) {
 	store := embeddedStore(t, 8)
 	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
@@ -559,9 +697,9 @@ func TestAWorkflowWhosePlanIsCorruptIsCancelled(t *testing.T) {
 			"s@newer": {Args: []byte(`{"jobs":1}`), Plan: [][]byte{ahead}},
 			"s@whole": {Args: []byte(`{"jobs":1}`), Plan: [][]byte{whole}},
 		} {
-			spec.Kind, spec.Priority, spec.Grace, spec.Schedule = "workflow/w", 2, dianemo.Unlimited, "s@0"
+			spec.Kind, spec.Priority, spec.Grace, spec.Schedule, spec.Teller = "workflow/w", 2, dianemo.Unlimited, "s@0", 7
 			fire.Firings[0].Occurrences = append(fire.Firings[0].Occurrences,
-				dianemo.Occurrence{Record: dianemo.Record{ID: id, Lane: spec.Lane(), Blocked: true, Spec: dianemo.EncodeSpec(&spec)}})
+				dianemo.Occurrence{Record: dianemo.Record{ID: id, Lane: spec.Lane(), Blocked: true, Teller: 7, Spec: dianemo.EncodeSpec(&spec)}})
 		}
 		read, err := store.Schedules(ctx, store.Partition("s@0"), []string{"s@0"}, 0)
 		require.NoError(t, err)
@@ -580,6 +718,72 @@ func TestAWorkflowWhosePlanIsCorruptIsCancelled(t *testing.T) {
 		require.Equal(t, dianemo.Blocked, get(t, c, "s@newer").State, "a newer version's")
 		ran.once(t, 1)
 	})
+}
+
+// The ids of its jobs are made of its own, and may be taken all the same.
+func TestAnOccurrenceOfWhichAnotherJobHasAnIDIsCancelled(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		held, goOn := make(chan struct{}), make(chan struct{})
+		var hold sync.Once
+		slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
+			if call == "enlist" {
+				hold.Do(func() { close(held); <-goOn })
+			}
+			return nil
+		}})
+		c := client(t, store)
+		name := fmt.Sprintf("s-%v", spread)
+		put(t, c, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
+		triggered := make(chan string)
+		go func() {
+			id, err := slow.TriggerSchedule(context.Background(), name)
+			if err != nil {
+				t.Error(err)
+			}
+			triggered <- id
+		}()
+		receive(t, held)
+		info, err := c.GetSchedule(t.Context(), name)
+		require.NoError(t, err)
+		id := info.Last
+		taken := id + "@join"
+		if spread {
+			taken = "join/" + id
+		}
+		enqueue(t, c, chore, dianemo.Options{ID: taken})
+		close(goOn)
+		require.Equal(t, id, receive(t, triggered))
+		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		require.Equal(t, "gate", get(t, c, id).Reason)
+		var ran runs
+		start(t, store, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, ran.run)) })
+		require.Equal(t, dianemo.Succeeded, ends(t, c, taken))
+		ran.once(t, 1)
+		require.Equal(t, dianemo.Cancelled, get(t, c, id).State)
+	})
+}
+
+func TestABackfillMakesNoWorkflowAnewOfWhichAJobIsLeft(t *testing.T) {
+	for _, spread := range []bool{false, true} {
+		t.Run(fmt.Sprint(spread), func(t *testing.T) {
+			store := embeddedStore(t, 8)
+			noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+			store.SetTime(noon)
+			c := client(t, store)
+			put(t, c, dianemo.Schedule{Name: "s", Rule: every(t, time.Hour), Workflow: nightly(spread)})
+			left := "s@20260302T110000Z@join"
+			if spread {
+				left = "join/s@20260302T110000Z"
+			}
+			enqueue(t, c, chore, dianemo.Options{ID: left})
+			done, err := c.Backfill(t.Context(), "s", dianemo.Backfill{From: noon.Add(-2 * time.Hour), To: noon, Max: 10})
+			require.NoError(t, err)
+			require.Equal(t, 1, done.Existing)
+			require.Equal(t, []string{"s@20260302T100000Z"}, done.IDs)
+			_, err = c.Get(t.Context(), "s@20260302T110000Z")
+			require.ErrorIs(t, err, dianemo.ErrNotFound)
+		})
+	}
 }
 
 func TestAScheduleOfAWrongWorkflowIsRefused(t *testing.T) {

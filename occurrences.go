@@ -50,7 +50,10 @@ func (d *definition) occurrence(name string, at time.Time) occurrence {
 func (d *definition) record(id string, o occurrence) Record {
 	spec := *d.spec
 	spec.RunAt, spec.At = o.due, o.at
-	return Record{ID: id, Lane: spec.Lane(), RunAt: o.due, Weight: spec.Weight, Reruns: spec.Reruns, Blocked: IsWorkflow(spec.Kind), Spec: EncodeSpec(&spec)}
+	if IsWorkflow(spec.Kind) {
+		spec.Teller = newTeller()
+	}
+	return Record{ID: id, Lane: spec.Lane(), RunAt: o.due, Weight: spec.Weight, Reruns: spec.Reruns, Blocked: IsWorkflow(spec.Kind), Teller: spec.Teller, Spec: EncodeSpec(&spec)}
 }
 
 // from is the instant from which the rule counts, and whether the last

@@ -1,6 +1,7 @@
 package dianemo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -109,9 +110,6 @@ type planned struct {
 	spec *Spec
 }
 
-// plannedBy is who says what these and their jobs wait for, whoever it is: all say the same.
-const plannedBy = 1
-
 // planOf reports whether a spec is that of a workflow that a schedule has made.
 func planOf(spec *Spec) bool { return IsWorkflow(spec.Kind) && spec.Schedule != "" }
 
@@ -147,54 +145,78 @@ func (c *Client) unfoldAll(ctx context.Context, partition int, flows []planned) 
 }
 
 // unfold submits the jobs of a workflow that a schedule has made, as far as they are not
-// there yet, and opens its gate. One whose plan can't be read is given up.
+// there yet, and opens its gate. One whose plan can't be read, or one of whose jobs is
+// another one's, is given up.
 func (c *Client) unfold(ctx context.Context, p planned) error {
-	jobs, err := p.records()
-	f := c.family(p.id, jobs)
-	f.sign(plannedBy)
+	f, err := c.unfolded(p)
 	if errors.Is(err, errSpecNewer) {
 		return err
 	}
-	if err != nil {
-		c.logger.Error("the plan of a schedule's workflow could not be read; it is cancelled", "workflow", p.id, "err", err)
+	if err == nil {
+		err = f.fill(ctx)
+	}
+	if errors.Is(err, ErrMoved) { // since its gate is open, or was voided
+		err = cmp.Or(f.join(ctx, nil), err)
+	}
+	opened := false
+	if err == nil {
+		opened, err = f.turn(ctx, Open)
+	}
+	switch {
+	case opened:
+		return nil
+	case err == nil || errors.Is(err, errTurned):
+		return f.clear(ctx)
+	case errors.Is(err, ErrInvalid), errors.Is(err, errSpecCorrupt), errors.Is(err, ErrExists):
+		c.logger.Error("a schedule's workflow can't be submitted; it is cancelled", "workflow", p.id, "err", err)
+		f.by = 0 // whoever was to tell
 		_, err := f.turn(ctx, Void)
 		return err
 	}
-	if err := f.fill(ctx); errors.Is(err, errTurned) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	opened, err := f.turn(ctx, Open)
-	if err != nil || opened {
-		return err
-	}
-	// Another has opened it meanwhile, or given it up. Jobs that had ended and been let go
-	// of by then were added once more: they are those that still wait when all others have
-	// heard of the gate.
-	if err := c.deliverUntilNow(ctx, c.store.Partition(p.id)); err != nil {
-		return err
-	}
-	voids := make([]Release, len(jobs))
-	for i, r := range jobs {
-		voids[i] = Release{Child: r.ID, State: Void}
-	}
-	_, err = c.releaseAll(ctx, &f.calls, voids)
 	return err
 }
 
-// records are the workflow's jobs. Those without parents are due when it is.
-func (p *planned) records() ([]Record, error) {
+// unfolded are the workflow's jobs. Those without parents are due when it is.
+func (c *Client) unfolded(p planned) (*family, error) {
+	var jobs []Record
 	w, err := p.spec.workflow()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		w.ID, w.schedule, w.at, w.due = p.id, p.spec.Schedule, p.spec.At, p.spec.RunAt
+		var requests []Request
+		if _, requests, err = w.requests(MaxWorkflow); err == nil {
+			jobs, err = members(requests)
+		}
 	}
-	w.ID, w.schedule, w.at, w.due = p.id, p.spec.Schedule, p.spec.At, p.spec.RunAt
-	_, requests, err := w.requests(MaxWorkflow)
-	if err != nil {
-		return nil, err
+	f := c.family(p.id, jobs)
+	f.shared = true
+	f.sign(p.spec.Teller)
+	return f, err
+}
+
+// clear is for who comes late: another has opened the gate meanwhile, or voided it. Jobs
+// that had ended and been let go of by then may have been added once more: they are those
+// that still wait for the gate when all others have heard of it.
+func (f *family) clear(ctx context.Context) error {
+	if len(f.added) == 0 {
+		return nil
 	}
-	return members(requests)
+	if err := f.deliverUntilNow(ctx, f.store.Partition(f.workflow)); err != nil {
+		return err
+	}
+	var voids []Release
+	for some := range slices.Chunk(f.added, depsCall) {
+		standings, err := f.store.Standings(ctx, some)
+		if err != nil {
+			return err
+		}
+		for i, id := range some {
+			if standings[i] == (Standing{State: Blocked}) { // and not since it is to be run again
+				voids = append(voids, Release{Child: id, State: Void, Teller: f.by})
+			}
+		}
+	}
+	_, err := f.releaseAll(ctx, &f.calls, voids)
+	return err
 }
 
 // plannedOf finds the workflows of schedules among jobs whose gates are closed. The
@@ -256,34 +278,38 @@ func flowsOf(firings []Firing, reply FireReply) []planned {
 	return flows
 }
 
-// acceptOccurrences enqueues occurrences of one schedule out of turn.
+// acceptOccurrences adds occurrences of one schedule out of turn.
 func (c *Client) acceptOccurrences(ctx context.Context, records []Record) []error {
 	if len(records) == 0 || !records[0].Blocked {
 		return c.acceptAll(ctx, records)
 	}
+	errs := make([]error, len(records))
 	ctx, done, err := c.enter(ctx)
 	if err != nil {
 		return slices.Repeat([]error{err}, len(records))
 	}
 	defer done()
-	for i := range records {
-		records[i].RunAt = time.Time{} // its jobs'
-	}
-	f := c.family("", records)
-	f.sign(plannedBy)
-	if err := f.tell(ctx); err != nil {
-		return f.fail(err)
-	}
-	f.enqueue(ctx)
 	var flows []planned
 	for i, r := range records {
-		if f.errs[i] != nil {
+		spec, err := DecodeSpec(r.Spec)
+		if err != nil {
+			errs[i] = err
 			continue
 		}
-		if spec, err := DecodeSpec(r.Spec); err == nil {
-			flows = append(flows, planned{r.ID, spec})
+		p := planned{r.ID, spec}
+		f, err := c.unfolded(p)
+		if err == nil {
+			err = f.outside(ctx)
 		}
+		if err == nil {
+			r.RunAt = time.Time{} // its jobs'
+			err = f.begin(ctx, r)
+		}
+		if err == nil {
+			flows = append(flows, p)
+		}
+		errs[i] = err
 	}
 	c.unfoldAll(ctx, c.store.Partition(records[0].ID), flows)
-	return f.errs
+	return errs
 }

@@ -30,7 +30,8 @@ type Schedule struct {
 	// Its ID must be empty, and its jobs' Options may have neither RunAt nor Parents.
 	// Those of its jobs that have no parents are due, and their grace begins, when the
 	// occurrence is due; the shortest of their graces is the occurrence's. The jobs have the
-	// schedule and the instant, too.
+	// schedule and the instant, too. An occurrence that is not run is recorded as a workflow
+	// that has no jobs; it can't be resumed.
 	Workflow *Workflow
 	// Start and End bound the instants, both included; zero: no bound. There is no
 	// occurrence from before the schedule was made: see [Client.Backfill].

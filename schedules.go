@@ -278,7 +278,7 @@ func (c *Client) missBefore(ctx context.Context, name string) (time.Time, error)
 	}
 }
 
-// TriggerSchedule makes an occurrence now, out of turn, and returns its job's id. The
+// TriggerSchedule makes an occurrence now, out of turn, and returns the id of its job or workflow. The
 // schedule may be paused. Errors: [ErrNoSchedule]; an [OverlapError] while the last
 // occurrence has not ended, unless Overlap is OverlapAllow; a [ScheduleError] if it is
 // broken; and as with [Client.PutSchedule].

@@ -45,7 +45,9 @@ type Spec struct {
 	// Plan has, in a workflow that a schedule makes, the specs of its jobs: with their
 	// names, and those of their parents in place of ids.
 	Plan [][]byte
-	Args []byte
+	// Teller is who tells what that waits for: see Record. All who submit it are one.
+	Teller uint64
+	Args   []byte
 }
 
 // SpecVersion is the version that this program writes, and the newest that it
@@ -82,6 +84,7 @@ const (
 	tagMany     = 'm'
 	tagManyOn   = 'v'
 	tagPlan     = 'j'
+	tagTeller   = 'x'
 	tagArgs     = 'a'
 )
 
@@ -155,6 +158,7 @@ func EncodeSpec(s *Spec) []byte {
 		b = binary.AppendUvarint(b, uint64(len(name)))
 		b = append(append(b, name...), value...)
 	}
+	number(tagTeller, int64(s.Teller))
 	for _, job := range s.Plan {
 		text(tagPlan, string(job))
 	}
@@ -230,7 +234,7 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Headers = map[string]string{}
 		}
 		s.Headers[string(v[n:n+int(size)])] = string(v[n+int(size):])
-	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead, tagMany, tagNear:
+	case tagPriority, tagGrace, tagWeight, tagTimeout, tagRetries, tagReruns, tagRunAt, tagDelay, tagCodec, tagAt, tagFollow, tagAhead, tagMany, tagNear, tagTeller:
 		i, n := binary.Varint(v)
 		if n != len(v) || n <= 0 {
 			return fmt.Errorf("%w: field %q is no number", errSpecCorrupt, tag)
@@ -262,6 +266,8 @@ func (s *Spec) set(tag byte, v []byte) error {
 			s.Many = int(i)
 		case tagAhead:
 			s.Ahead = time.Duration(i)
+		case tagTeller:
+			s.Teller = uint64(i)
 		case tagNear:
 			if n := len(s.Parents); n > 0 {
 				s.Parents[n-1].Near = time.Duration(i)

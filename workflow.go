@@ -502,9 +502,9 @@ func (f *family) fill(ctx context.Context) error {
 	partition := f.store.Partition(f.workflow)
 	for some := range slices.Chunk(f.records, depsCall) {
 		ties := make([]Tie, len(some))
-		members := make([]Parent, len(some))
+		jobs := make([]Parent, len(some))
 		for i, r := range some {
-			ties[i], members[i] = Tie{f.workflow, r.ID}, Parent{ID: r.ID, On: OfWorkflow}
+			ties[i], jobs[i] = Tie{f.workflow, r.ID}, Parent{ID: r.ID, On: OfWorkflow}
 		}
 		err := f.insist(ctx, "submit", func() error {
 			_, err := f.store.Link(ctx, partition, Enlist, ties)
@@ -514,7 +514,7 @@ func (f *family) fill(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := f.needAll(ctx, JoinIt, map[int][]Wait{partition: {{ID: f.workflow, Parents: members}}}); err != nil {
+		if err := f.join(ctx, jobs); err != nil {
 			return err
 		}
 	}
@@ -543,8 +543,14 @@ func (f *family) fill(ctx context.Context) error {
 	return err
 }
 
+// join has the workflow wait for these jobs, or returns errTurned.
+func (f *family) join(ctx context.Context, jobs []Parent) error {
+	return f.needAll(ctx, JoinIt, map[int][]Wait{f.store.Partition(f.workflow): {{ID: f.workflow, Parents: jobs}}})
+}
+
 // strangers looks for jobs that have the ids of the workflow's and are not its own. They are
-// no more of the workflow, so that they are not cancelled with it.
+// no more of the workflow, so that they are not cancelled with it. While the gate is closed,
+// its own are blocked.
 func (f *family) strangers(ctx context.Context, ids []string) error {
 	for some := range slices.Chunk(ids, depsCall) {
 		var specs [][]byte
@@ -559,8 +565,11 @@ func (f *family) strangers(ctx context.Context, ids []string) error {
 			return err
 		}
 		for i, id := range some {
-			if spec, err := DecodeSpec(specs[i]); err == nil && spec.Workflow == f.workflow && (standings[i].State == Blocked || f.by == plannedBy) {
+			if spec, err := DecodeSpec(specs[i]); err == nil && spec.Workflow == f.workflow && standings[i].State == Blocked {
 				continue // it was tried before
+			}
+			if err := f.join(ctx, nil); err != nil {
+				return err
 			}
 			err := f.insist(ctx, "submit", func() error {
 				_, err1 := f.store.Link(ctx, f.store.Partition(f.workflow), Delist, []Tie{{f.workflow, id}})

@@ -7,7 +7,7 @@
 --       cursor afterwards ('' leaves it, for one that is made out of turn), cursor if it has to wait, when it is due next
 --       (ms, '' never), how many missed ones have no record and the first and the last of these, 'n|ms|ms' or '',
 --       overlap: allow, skip or wait; 1 if more are due and wait, how soon it is then looked at again (ms), number of occurrences, for each: id, due (ms), lane
---       (its place), weight|max_reruns|size (each may be empty), 'run' or 'missed', spec
+--       (its place), weight|max_reruns|size|who tells what a workflow waits for (each may be empty), 'run' or 'missed', spec
 -- Reply {'ok', news (as of enqueue), 1 if one is due again, or will be before all that are not yet, for each schedule: {word, id of the
 --       one that has not ended, what became of each occurrence: scheduled, blocked, missed, skipped, exists, or waits}, ...},
 --       {'deposed'}, {'superseded'}
@@ -75,7 +75,7 @@ local earliest
 local function finish(a, state, reason)
   local base = ARGV[3 + ARGV[a + 2]]:match('^(.*):')
   local m = fresh(base, ARGV[a + 1])
-  m.weight, m.max_reruns, m.size = ARGV[a + 3]:match('^(.-)|(.-)|(.*)$')
+  m.weight, m.max_reruns, m.size = ARGV[a + 3]:match('^(.-)|(.-)|(.-)|')
   m.state, m.reason, m.ended = state, reason, int(now)
   metas[#metas + 1] = ARGV[a]
   metas[#metas + 1] = write(m)
@@ -87,8 +87,8 @@ local function finish(a, state, reason)
 end
 -- flow makes a workflow. Its jobs are submitted by who fires it, or else by who looks for gates.
 local function flow(a, base)
-  local id, m = ARGV[a], fresh(base, '0')
-  m.weight, m.max_reruns, m.size = ARGV[a + 3]:match('^(.-)|(.-)|(.*)$')
+  local id, m, total = ARGV[a], fresh(base, '0'), totals('')
+  m.weight, m.max_reruns, m.size, total.by = ARGV[a + 3]:match('^(.-)|(.-)|(.-)|(.*)$')
   m.state = 'blocked'
   metas[#metas + 1] = id
   metas[#metas + 1] = write(m)
@@ -96,8 +96,7 @@ local function flow(a, base)
   blocked[#blocked + 1] = id
   gates[#gates + 1] = int(now)
   gates[#gates + 1] = id
-  local total = totals('')
-  total.pending, total.by = 1, '1' -- as plannedBy in plan.go
+  total.pending = 1
   for _, v in ipairs({id .. '|', 'g', id .. '||', sums_of(total)}) do needs[#needs + 1] = v end
   add('blocked', class_of(base), 1)
 end
@@ -133,9 +132,9 @@ for j, f in ipairs(firings) do
         table.insert(queues[lane], int(due))
         table.insert(queues[lane], id)
         if not heads[lane] or due < heads[lane] then heads[lane] = due end
-        if ARGV[a + 3] ~= '||' then
+        if ARGV[a + 3] ~= '|||' then
           local m = fresh(ARGV[3 + lane]:match('^(.*):'), int(due))
-          m.weight, m.max_reruns, m.size = ARGV[a + 3]:match('^(.-)|(.-)|(.*)$')
+          m.weight, m.max_reruns, m.size = ARGV[a + 3]:match('^(.-)|(.-)|(.-)|')
           metas[#metas + 1] = id
           metas[#metas + 1] = write(m)
         end

@@ -15,10 +15,10 @@
 --       and of cancelled jobs, for workflows the sets of succeeded, failed and cancelled ones; then kids, outbox
 -- ARGV  1 call number, 2 number of lanes, for each: name, base name,
 --       then for each edge: child, lane (its place) in which it would wait, 0: no such job was found; parent ('' for the
---       gate), its state ('open' or 'void' for the gate, 'void' also of a job that waits for nothing; 'withdrawn' for a blocked
---       job whose workflow is cancelled, gate or none, and for a parent in that workflow that was cancelled so: the job is
---       cancelled with it, and whatever it wanted of that parent, it has not got it), its number in kids, the peer of its last
---       run; for a gate: who must have told what the job waits for, or ''
+--       gate), its state ('open' or 'void' for the gate; 'withdrawn' for a blocked job whose workflow is cancelled, gate or
+--       none, and for a parent in that workflow that was cancelled so: the job is cancelled with it, and whatever it wanted
+--       of that parent, it has not got it), its number in kids, the peer of its last run; for a gate: who must have told what
+--       the job waits for, or ''
 -- Reply {'ok', news (as of enqueue), number of jobs to be found in the outbox, for each edge: word, base name, peer, ...},
 --       {'superseded'}
 --       word: the state that the job is in now, with a < and its own number in kids behind it if it had ended and no
@@ -88,13 +88,11 @@ for i = begin, #ARGV, 6 do
   local word = 'none'
   local withdrawn = not how and state == 'withdrawn' and parent == '' and c.m and c.m.state == 'blocked' and not c.flow
     and (peer == '' or peer == c.total.by)
-  -- It waits for nothing: what it was to wait for had all happened before it was enqueued, once more, after its end.
-  local stray = not how and parent == '' and state == 'void' and c.m and c.m.state == 'blocked' and not c.flow and c.bare
   local moves = c.m and (c.m.state == 'blocked' or c.m.state == 'skipped' or c.flow)
-  if (how or withdrawn or stray) and moves and (lane == 0 or ARGV[2 + 2 * lane] ~= c.m.lane) then
+  if (how or withdrawn) and moves and (lane == 0 or ARGV[2 + 2 * lane] ~= c.m.lane) then
     word = 'moved'
-  elseif withdrawn or stray then
-    c.lane, c.touched, c.void, c.withdrawn, c.gated, word = lane, true, true, withdrawn, false, ''
+  elseif withdrawn then
+    c.lane, c.touched, c.void, c.withdrawn, c.gated, word = lane, true, true, true, false, ''
   elseif how then
     local mark, letter, near, before = how:match('^([!?+]?)([sfacgm])(%d*)@?(%d*)#?%d*$')
     -- What it still waits for has been counted, or the numbers are wrong.

@@ -44,11 +44,15 @@ func (s *Store) Fire(ctx context.Context, partition int, call dianemo.Call, fire
 				keys = append(keys, t.lane(laneName(o.Lane)), t.done(dianemo.Missed, o.Lane.Kind), t.done(dianemo.Skipped, o.Lane.Kind))
 				lanes = append(lanes, laneName(o.Lane))
 			}
+			teller := ""
+			if o.Teller != 0 {
+				teller = strconv.FormatUint(o.Teller, 10)
+			}
 			verdict := "run"
 			if o.Missed {
 				verdict = "missed"
 			}
-			schedules = append(schedules, o.ID, unixMilliUp(o.RunAt), places[o.Lane], ownSettings(&o.Record), verdict, o.Spec)
+			schedules = append(schedules, o.ID, unixMilliUp(o.RunAt), places[o.Lane], ownSettings(&o.Record)+"|"+teller, verdict, o.Spec)
 		}
 	}
 	args := append([]any{call.Number, fire.Term, len(lanes)}, append(lanes, schedules...)...)

@@ -216,30 +216,3 @@ func TestAScheduleMakesAWorkflowBehindAGateThatIsDueAtOnce(t *testing.T) {
 		require.Equal(t, map[dianemo.State]int64{dianemo.Missed: 1, dianemo.Blocked: 1, dianemo.Skipped: 1, dianemo.Succeeded: 1}, states)
 	})
 }
-
-// It was added again after its end, when all that it was told to wait for had happened.
-func TestABlockedJobThatWaitsForNothingCanBeVoided(t *testing.T) {
-	each(t, func(t *testing.T, f *fixture) {
-		void := func(id string) dianemo.State {
-			reply, err := f.Release(t.Context(), f.Partition(id), f.call("teller"), []dianemo.Release{{Child: id, State: dianemo.Void}})
-			require.NoError(t, err)
-			return reply.Jobs[0].State
-		}
-		for _, id := range []string{"stray", "waits", "skipped"} {
-			r := record(id, lane("kind"))
-			r.Blocked = true
-			if id != "stray" {
-				f.need(id, parentOf(id))
-			}
-			f.enqueue(r)
-		}
-		f.release("skipped", dianemo.Failed)
-		require.Equal(t, dianemo.Cancelled, void("stray"))
-		require.Equal(t, dianemo.Cancelled, f.stored("stray"))
-		for _, id := range []string{"waits", "skipped", "nobody"} {
-			before := f.stored(id)
-			require.Empty(t, void(id))
-			require.Equal(t, before, f.stored(id))
-		}
-	})
-}
