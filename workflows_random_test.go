@@ -348,7 +348,19 @@ func TestRandomWorkflowsEndWhateverBefallsThem(t *testing.T) {
 				require.NoError(t, p.stop())
 			}
 			require.Empty(t, u.faults)
+			// What a submission that was given up has told of jobs that were never enqueued is left to
+			// repair, and nothing else.
+			givenUp := map[string]bool{}
+			for _, f := range all {
+				givenUp[f.id] = f.quits > 0
+			}
 			report, err := c.Repair(t.Context())
+			require.NoError(t, err)
+			for _, r := range report.Found {
+				id, _, _ := strings.Cut(r.ID[strings.LastIndex(r.ID, "/")+1:], "@")
+				require.True(t, givenUp[id] && r.Did == "it is removed", "%v", r)
+			}
+			report, err = c.Repair(t.Context())
 			require.NoError(t, err)
 			require.Empty(t, report.Found)
 		})
