@@ -221,6 +221,37 @@ func TestAnotherLeaderSubmitsWhatTheOneThatFiredCouldNot(t *testing.T) {
 	}
 }
 
+// A stuckTrigger triggers a schedule's workflow and is held before the first call of a step.
+type stuckTrigger struct {
+	schedule  string
+	goOn      func() // lets it go on
+	triggered chan string
+}
+
+func trigger(t *testing.T, store dianemo.Store, step string, spread bool) *stuckTrigger {
+	t.Helper()
+	held, goOn := make(chan struct{}), make(chan struct{})
+	var hold sync.Once
+	s := &stuckTrigger{schedule: fmt.Sprintf("s-%v", spread), goOn: sync.OnceFunc(func() { close(goOn) }), triggered: make(chan string)}
+	slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
+		if call == step {
+			hold.Do(func() { close(held); <-goOn })
+		}
+		return nil
+	}})
+	t.Cleanup(s.goOn)
+	put(t, slow, dianemo.Schedule{Name: s.schedule, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
+	go func() {
+		id, err := slow.TriggerSchedule(context.Background(), s.schedule)
+		if err != nil {
+			t.Error(err)
+		}
+		s.triggered <- id
+	}()
+	receive(t, held)
+	return s
+}
+
 // Two submit the same occurrence, one of them so slowly that the workflow has ended by
 // then, and perhaps even that its jobs were let go of.
 func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
@@ -231,28 +262,9 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s/kept=%v", step, kept), func(t *testing.T) {
 				onTwo(t, func(t *testing.T, store dianemo.Store, spread bool) {
-					held, goOn := make(chan struct{}), make(chan struct{})
-					var hold, let sync.Once
-					slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
-						if call == step {
-							hold.Do(func() { close(held); <-goOn })
-						}
-						return nil
-					}})
-					t.Cleanup(func() { let.Do(func() { close(goOn) }) })
-					name := fmt.Sprintf("s-%v", spread)
-					put(t, slow, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
-					triggered := make(chan string)
-					go func() {
-						id, err := slow.TriggerSchedule(context.Background(), name)
-						if err != nil {
-							t.Error(err)
-						}
-						triggered <- id
-					}()
-					receive(t, held)
+					slow := trigger(t, store, step, spread)
 					c := client(t, store)
-					info, err := c.GetSchedule(t.Context(), name)
+					info, err := c.GetSchedule(t.Context(), slow.schedule)
 					require.NoError(t, err)
 					id := info.Last
 					policy := dianemo.Policy{}
@@ -271,8 +283,8 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 							return err == nil && info.Counts[dianemo.Succeeded] == 0
 						}, 20*time.Second, 10*time.Millisecond)
 					}
-					let.Do(func() { close(goOn) })
-					require.Equal(t, id, receive(t, triggered))
+					slow.goOn()
+					require.Equal(t, id, receive(t, slow.triggered))
 					if kept {
 						require.Equal(t, nightlyJobs, standing(t, c, id))
 					}
@@ -298,36 +310,17 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 // Who finds the gate open cancels nothing whose jobs have not heard of it yet.
 func TestAnOccurrenceIsNotTakenForLostWhileItsJobsHearOfTheGate(t *testing.T) {
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
-		held, goOn := make(chan struct{}), make(chan struct{})
-		var hold, let sync.Once
-		slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
-			if call == "release" {
-				hold.Do(func() { close(held); <-goOn })
-			}
-			return nil
-		}})
-		t.Cleanup(func() { let.Do(func() { close(goOn) }) })
-		name := fmt.Sprintf("s-%v", spread)
-		put(t, slow, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
-		triggered := make(chan string)
-		go func() {
-			id, err := slow.TriggerSchedule(context.Background(), name)
-			if err != nil {
-				t.Error(err)
-			}
-			triggered <- id
-		}()
-		receive(t, held)
+		slow := trigger(t, store, "release", spread)
 		mute := &muteStore{Store: store}
 		mute.silent.Store(true)
 		var ran runs
 		start(t, mute, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, ran.run)) })
 		require.Eventually(t, func() bool {
-			gates, err := store.Gates(t.Context(), store.Partition(name), 10)
+			gates, err := store.Gates(t.Context(), store.Partition(slow.schedule), 10)
 			return err == nil && len(gates) == 0
 		}, 20*time.Second, 10*time.Millisecond)
-		let.Do(func() { close(goOn) })
-		id := receive(t, triggered)
+		slow.goOn()
+		id := receive(t, slow.triggered)
 		mute.silent.Store(false)
 		c := client(t, store)
 		require.Equal(t, dianemo.Succeeded, ends(t, c, id))

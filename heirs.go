@@ -278,18 +278,8 @@ func (c *Client) withdraw(ctx context.Context, workflow string, teller uint64, b
 		steps = append(steps, func(ids []string) error { return c.cancelAll(ctx, ids) })
 	}
 	for _, step := range steps {
-		for after := ""; ; {
-			ids, err := c.store.Members(ctx, workflow, after, depsCall)
-			if err != nil {
-				return err
-			}
-			if len(ids) == 0 {
-				break
-			}
-			if err := step(ids); err != nil {
-				return err
-			}
-			after = ids[len(ids)-1]
+		if err := c.memberIDs(ctx, workflow, step); err != nil {
+			return err
 		}
 	}
 	return nil

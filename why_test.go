@@ -89,7 +89,7 @@ func TestWhySaysWhatKeepsAJobFromRunning(t *testing.T) {
 func TestWhySaysThatThePeersAreHotOrThatTheJobIsNext(t *testing.T) {
 	store := embeddedStore(t, 1)
 	d := newDial(t, 1, 0)
-	load, hooks := d.config(dianemo.LoadConfig{})
+	load, hooks := d.config(dianemo.LoadConfig{Every: 100 * time.Millisecond}) // for ten of these without a sample it stays hot
 	g := newGate()
 	var kind dianemo.Kind[Args]
 	peer := start(t, store, dianemo.Config{Load: load, Hooks: hooks, BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second}, func(p *dianemo.Peer) {

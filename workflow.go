@@ -325,7 +325,7 @@ func (c *Client) submit(ctx context.Context, s submission, requests []Request) e
 	defer done()
 	*s.came = true // or refused: next was called
 	f := c.family(s.own.ID, jobs)
-	if err := f.closed(); err != nil {
+	if err := f.circles(); err != nil {
 		return err
 	}
 	if err := f.outside(ctx); err != nil {
@@ -335,7 +335,7 @@ func (c *Client) submit(ctx context.Context, s submission, requests []Request) e
 		return f.refused(ctx, err)
 	}
 	if err := f.fill(ctx); err != nil && !errors.Is(err, errTurned) {
-		_, _ = f.void(ctx) // else the chore does
+		_, _ = f.void(ctx) // it has said what went wrong
 		return f.refused(ctx, err)
 	}
 	opened, err := f.turn(ctx, Open)
@@ -387,7 +387,7 @@ func (f *family) begin(ctx context.Context, own Record) error {
 	own.Teller = f.by
 	if err := f.acceptTold(ctx, []Record{own})[0]; err != nil {
 		if errors.Is(err, ErrUnconfirmed) {
-			_, _ = f.void(ctx) // else the chore does
+			_, _ = f.void(ctx) // it has said what went wrong
 		}
 		return err
 	}
@@ -400,7 +400,7 @@ func (f *family) begin(ctx context.Context, own Record) error {
 			err = f.expunge(ctx, ids)
 		}
 		if err != nil {
-			_, _ = f.void(ctx) // else the chore does
+			_, _ = f.void(ctx) // it has said what went wrong
 			return err
 		}
 	}
@@ -424,9 +424,9 @@ func (f *family) expunge(ctx context.Context, ids []string) error {
 	})
 }
 
-// closed looks for jobs that would wait for each other because of parents that were given by their
-// ids.
-func (f *family) closed() error {
+// circles looks for jobs that would wait for each other because of parents that were given
+// by their ids.
+func (f *family) circles() error {
 	for _, r := range f.records {
 		if slices.ContainsFunc(r.Parents, func(p Parent) bool { return p.ID == f.workflow }) {
 			return &FieldError{"Options.Parents", f.workflow, "other jobs than the workflow itself, which waits for its jobs"}
@@ -608,8 +608,12 @@ func (f *family) void(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), voidFor)
 	defer cancel()
 	closed, err := f.turn(ctx, Void)
-	if err == nil && closed {
-		_ = f.need(ctx, ForgetIt, nil) // what was to be enqueued; else repair finds it
+	if err != nil {
+		f.logger.Debug("a workflow that was not submitted could not be given up; the leader does it in ten minutes", "workflow", f.workflow, "err", err)
+	} else if closed {
+		if err := f.need(ctx, ForgetIt, nil); err != nil {
+			f.logger.Debug("what jobs were to wait for was not forgotten; repair does it", "workflow", f.workflow, "err", err)
+		}
 	}
 	return closed, err
 }

@@ -51,21 +51,21 @@ func (w *WorkflowInfo) Progress() float64 {
 }
 
 // workflowInfo is what the workflow's own job says.
-func workflowInfo(job *JobInfo) (WorkflowInfo, workflowArgs, error) {
+func workflowInfo(job *JobInfo) (WorkflowInfo, error) {
 	var args workflowArgs
 	if err := json.Unmarshal(job.Args, &args); err != nil {
-		return WorkflowInfo{}, args, fmt.Errorf("dianemo: workflow %s: %w", job.ID, err)
+		return WorkflowInfo{}, fmt.Errorf("dianemo: workflow %s: %w", job.ID, err)
 	}
 	info := WorkflowInfo{ID: job.ID, Name: strings.TrimPrefix(job.Kind, workflowPrefix), State: job.State, Reason: job.Reason, Jobs: args.Jobs,
 		Schedule: job.Schedule, ScheduledFor: job.ScheduledFor, SubmittedAt: job.EnqueuedAt, EndedAt: job.EndedAt}
 	if info.State == Blocked {
 		info.State = Running
 	}
-	return info, args, nil
+	return info, nil
 }
 
-// workflow reads the workflow's own job.
-func (c *Client) workflow(ctx context.Context, id string) (*JobInfo, error) {
+// workflowJob reads the workflow's own job, and workflow what that says.
+func (c *Client) workflowJob(ctx context.Context, id string) (*JobInfo, error) {
 	job, err := c.Get(ctx, id)
 	if err == nil && !IsWorkflow(job.Kind) {
 		return nil, &FieldError{"id", id, "that of a workflow; it is a job of kind " + job.Kind}
@@ -73,15 +73,19 @@ func (c *Client) workflow(ctx context.Context, id string) (*JobInfo, error) {
 	return job, err
 }
 
+func (c *Client) workflow(ctx context.Context, id string) (WorkflowInfo, error) {
+	job, err := c.workflowJob(ctx, id)
+	if err != nil {
+		return WorkflowInfo{}, err
+	}
+	return workflowInfo(job)
+}
+
 // Workflow reads a workflow, and where all of its jobs stand: not at one moment, since
 // they are read 500 at a time. It returns [ErrNotFound] if there is none of this id, and a
 // [FieldError] if it is that of a job. To wait for its end, say [Client.Wait].
 func (c *Client) Workflow(ctx context.Context, id string) (*WorkflowInfo, error) {
-	job, err := c.workflow(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	info, _, err := workflowInfo(job)
+	info, err := c.workflow(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -95,22 +99,29 @@ func (c *Client) Workflow(ctx context.Context, id string) (*WorkflowInfo, error)
 	return &info, err
 }
 
-// members reads where a workflow's jobs stand, in order, some at a time.
-func (c *Client) members(ctx context.Context, workflow string, each func(ids []string, standings []Standing) error) error {
+// memberIDs reads the ids of a workflow's jobs, in order, some at a time.
+func (c *Client) memberIDs(ctx context.Context, workflow string, each func(ids []string) error) error {
 	for after := ""; ; {
 		ids, err := c.store.Members(ctx, workflow, after, MaxCallJobs)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		standings, err := c.store.Standings(ctx, ids)
-		if err != nil {
-			return err
-		}
-		if err := each(ids, standings); err != nil {
+		if err := each(ids); err != nil {
 			return err
 		}
 		after = ids[len(ids)-1]
 	}
+}
+
+// members reads where they stand, too.
+func (c *Client) members(ctx context.Context, workflow string, each func(ids []string, standings []Standing) error) error {
+	return c.memberIDs(ctx, workflow, func(ids []string) error {
+		standings, err := c.store.Standings(ctx, ids)
+		if err != nil {
+			return err
+		}
+		return each(ids, standings)
+	})
 }
 
 // children reads a job's children.
@@ -186,7 +197,7 @@ func (c *Client) Workflows(ctx context.Context, filter WorkflowFilter) (Workflow
 	}
 	page.Next = list.Next
 	for i := range list.Jobs {
-		info, _, err := workflowInfo(&list.Jobs[i])
+		info, err := workflowInfo(&list.Jobs[i])
 		if err != nil {
 			info.ID, info.Reason = list.Jobs[i].ID, "corrupt"
 		}
@@ -200,11 +211,7 @@ func (c *Client) Workflows(ctx context.Context, filter WorkflowFilter) (Workflow
 // parents, those outside of the workflow are not told, nor how they must end, if that is
 // not the same of all. Errors as with Workflow.
 func (c *Client) WorkflowGraph(ctx context.Context, id string) (*Graph, error) {
-	job, err := c.workflow(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	info, _, err := workflowInfo(job)
+	info, err := c.workflow(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +262,7 @@ func (c *Client) WorkflowGraph(ctx context.Context, id string) (*Graph, error) {
 // submitted, or that its schedule did not run; the context's, with [ErrUnconfirmed] if anything was sent. Jobs that were about to
 // be run again and are left so end cancelled after ten minutes, until the call is repeated.
 func (c *Client) ResumeWorkflow(ctx context.Context, id string) (int, error) {
-	job, err := c.workflow(ctx, id)
+	job, err := c.workflowJob(ctx, id)
 	if err != nil {
 		return 0, err
 	}

@@ -206,6 +206,23 @@ end
 -- A workflow is a job of such a kind, of which there are no lanes: it is blocked until its jobs have ended.
 local function is_workflow(base) return base:sub(1, 9) == 'workflow/' end
 
+-- stance is what the children of a job in this record hear of it: its state, or 'unchosen', if a decision left it out; and
+-- a ! and whom it chose, if it was a decision, else ''. See decision in read.go.
+local function stance(m, id, result)
+  if m.reason == 'choice' and m.state == 'skipped' then return 'unchosen', '' end
+  if m.reason == 'choice' and m.state == 'succeeded' then
+    return m.state, (redis.call('HGET', result, id) or ''):match('^![^\n]*') or '!'
+  end
+  return m.state, ''
+end
+
+-- gate_of is what the jobs of a workflow hear of its gate. While that is closed, or closed again by a new submission, what
+-- became of the workflow before is nobody's business.
+local function gate_of(m, gone, id, needs)
+  if redis.call('HEXISTS', needs, id .. '|') == 1 then return 'closed' end
+  return (gone or m and (m.state == 'cancelled' or m.reason == 'cancel')) and 'void' or 'open'
+end
+
 -- void tells whether this is the record of a workflow that was never wholly submitted: its id is free.
 local function void(record)
   local m = record and read(record)

@@ -13,18 +13,12 @@ for j, parent in ipairs(parents) do
   local m, why
   if metas[j] then m, why = read(metas[j]) end
   -- What can't be read is for repair to decide, or for a newer program.
-  local state, chosen, family = m and m.state or why and 'running' or specs[j] and 'scheduled' or 'gone', '', parent
+  local state, chosen, family = why and 'running' or specs[j] and 'scheduled' or 'gone', '', parent
   if mark == '#' then
     family = parent .. '#'
-    if redis.call('HEXISTS', KEYS[7], parent .. '|') == 1 then
-      state = 'closed'
-    else
-      state = (state == 'gone' or m and (m.state == 'cancelled' or m.reason == 'cancel')) and 'void' or 'open'
-    end
-  elseif state == 'skipped' and m.reason == 'choice' then
-    state = 'unchosen'
-  elseif state == 'succeeded' and m.reason == 'choice' then
-    chosen = (redis.call('HGET', KEYS[3], parent) or ''):match('^![^\n]*') or '!'
+    state = gate_of(m, not m and state == 'gone', parent, KEYS[7])
+  elseif m then
+    state, chosen = stance(m, parent, KEYS[3])
   end
   reply[#reply + 1] = state
   reply[#reply + 1] = m and m.reason or ''

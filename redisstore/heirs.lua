@@ -21,21 +21,13 @@ local cursors, metas = redis.call('HMGET', KEYS[2], unpack(parents)), redis.call
 for j, parent in ipairs(parents) do
   if left <= 0 then break end
   local m = metas[j] and read(metas[j])
-  local mark, stop, state, chosen = '|', '}', m and m.state or 'gone', ''
+  local mark, stop, state, chosen = '|', '}', 'gone', ''
   local first = '[' .. parent .. '|'
   if parent ~= ids[j] then
     mark, stop, first = '#', '$', '[' .. parent
-    -- While it is closed, or closed again by a new submission, what became of it before is nobody's business.
-    state = 'open'
-    if redis.call('HEXISTS', KEYS[6], ids[j] .. '|') == 1 then
-      state = 'closed'
-    elseif not m or m.state == 'cancelled' or m.reason == 'cancel' then
-      state = 'void'
-    end
-  elseif state == 'skipped' and m.reason == 'choice' then
-    state = 'unchosen'
-  elseif state == 'succeeded' and m.reason == 'choice' then
-    chosen = (redis.call('HGET', KEYS[5], parent) or ''):match('^![^\n]*') or '!'
+    state = gate_of(m, not m, ids[j], KEYS[6])
+  elseif m then
+    state, chosen = stance(m, parent, KEYS[5])
   end
   local number, cursor = (cursors[j] or ''):match('^(%d+)|(.*)$')
   if cursor and cursor ~= '' then first = '(' .. ids[j] .. mark .. cursor end

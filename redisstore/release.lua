@@ -4,11 +4,10 @@
 -- run again.
 -- What a job waits for stands in needs: child|parent -> how, child| the same for its gate, child|| -> the numbers (see totals
 -- in common.lua). How: s it must succeed, f not succeed, a end, c succeed unless a decision left it out, each with for how
--- long (ms) the child is kept for the peer that ran this parent; g for a gate (g0: one that repair has closed, see waits.go); m for a
--- workflow's job. Before that, a mark:
--- ! ended otherwise, ? left out by a decision (of a workflow's job: cancelled), + counts as done and may still change. Behind
--- it, where there is or was a mark, @ and the number in kids that the parent had then: what has a lower one is old. At last
--- a # and the number of who said so (see totals).
+-- long (ms) the child is kept for the peer that ran this parent; g for a gate (g0: one that repair has closed, see waits.go);
+-- m for a workflow's job. Before that, a mark: ! ended otherwise, ? left out by a decision (of a workflow's job: cancelled),
+-- + counts as done and may still change. Behind it, where there is or was a mark, @ and the number in kids that the parent had
+-- then: what has a lower one is old. At last a # and the number of who said so (see totals).
 -- What has happened as it should is removed, so that it counts once, however often it is told. It counts also where the job
 -- itself is still on its way; then the gate is closed.
 -- KEYS  1 call, 2 meta, 3 needs, 4 blocked, 5 gates, 6 lanes, 7 counts, then for each lane: the lane, the sets of skipped
@@ -22,7 +21,8 @@
 -- Reply {'ok', news (as of enqueue), number of jobs to be found in the outbox, for each edge: word, base name, peer, ...},
 --       {'superseded'}
 --       word: the state that the job is in now, with a < and its own number in kids behind it if it had ended and no
---       longer has; none: it means nothing to it; corrupt: what it waits for could not be read, it ends; moved: it is in another lane, nothing was done
+--       longer has; none: it means nothing to it; corrupt: what it waits for could not be read, it ends; moved: it is in
+--       another lane, nothing was done
 --       peer: for which a scheduled job is kept until it is due, behind that time (ms) and a colon
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
