@@ -15,7 +15,7 @@ lint:
 
 bench:
 	script/setup
-	$(GO) run ./internal/bench
+	$(GO) run ./cmd/dianemo bench --rounds 3
 
 quickstart:
 	$(GO) run ./examples/quickstart
