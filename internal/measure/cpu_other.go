@@ -6,12 +6,12 @@ import (
 	"os"
 	"time"
 
-	"github.com/shirou/gopsutil/v3/process"
+	gops "github.com/shirou/gopsutil/v3/process"
 )
 
 // cpuTime is what this process has used of the CPUs, 0 where that can't be known.
 func cpuTime() time.Duration {
-	self, err := process.NewProcess(int32(os.Getpid()))
+	self, err := gops.NewProcess(int32(os.Getpid()))
 	if err != nil {
 		return 0
 	}
