@@ -1,7 +1,7 @@
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test lint bench quickstart
+.PHONY: test lint bench compare quickstart
 
 test:
 	script/setup
@@ -12,10 +12,15 @@ lint:
 	if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
+	cd bench && $(GO) vet ./... && $(GO) build -o /dev/null . # a module of its own
 
 bench:
 	script/setup
-	$(GO) run ./internal/bench
+	$(GO) run ./cmd/dianemo bench --rounds 3
+
+compare:
+	script/setup
+	cd bench && $(GO) run .
 
 quickstart:
 	$(GO) run ./examples/quickstart

@@ -3,6 +3,7 @@ module github.com/dianemo/dianemo
 go 1.25
 
 require (
+	github.com/alecthomas/kong v1.17.0
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/google/uuid v1.6.0
 	github.com/netresearch/go-cron v0.9.1

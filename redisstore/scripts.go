@@ -28,12 +28,15 @@ type scripts struct {
 	slots, fire, schedule, put, due                  *redis.Script
 	needs, link, heirs, passed, release, overdue     *redis.Script
 	expunge, ends, mend, kin                         *redis.Script
+
+	names map[string]string // by SHA-1
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only enqueue,
 // fire and put are refused: all others are flagged allow-oom, since they let work
 // finish. plain leaves the flags out, for servers that don't know them.
 func loadScripts(plain bool) scripts {
+	names := map[string]string{}
 	load := func(name string, flags string, parts ...string) *redis.Script {
 		text := read("common.lua")
 		for _, part := range append(parts, name) {
@@ -42,10 +45,14 @@ func loadScripts(plain bool) scripts {
 		if !plain {
 			text = strings.TrimSpace("#!lua "+flags) + "\n" + text
 		}
-		return redis.NewScript(text)
+		script := redis.NewScript(text)
+		names[script.Hash()] = name
+		return script
 	}
 	const finish = "flags=allow-oom"
 	return scripts{
+		names: names,
+
 		enqueue: load("enqueue", ""),
 		claim:   load("claim", finish),
 		settle:  load("settle", finish, "kept"),
@@ -89,6 +96,11 @@ func loadScripts(plain bool) scripts {
 		reschedule: load("reschedule", finish),
 	}
 }
+
+// ScriptName is the name of the script that has this SHA-1, as Redis's SLOWLOG and
+// MONITOR show it in EVALSHA; "" if it is none of this store's. It is that of the
+// edge, where the script is one.
+func (s *Store) ScriptName(sha string) string { return s.scripts.names[sha] }
 
 func read(name string) string {
 	text, err := sources.ReadFile(name)

@@ -14,21 +14,22 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/measure"
 	"github.com/dianemo/dianemo/internal/redistest"
 	"github.com/dianemo/dianemo/redisstore"
 )
 
 // onFlows measures what jobs that wait for others cost, on a Redis that notes its slow
 // calls.
-func onFlows(load bool, measure func(b *bench) error) error {
+func onFlows(show func(b *bench) error) error {
 	server, err := redistest.Launch("--slowlog-log-slower-than", "200", "--slowlog-max-len", "100000")
 	if err != nil {
 		return err
 	}
 	defer server.Close()
-	b := &bench{rdb: redis.NewClient(&redis.Options{Addr: server.Addr()}), load: load}
+	b := &bench{rdb: redis.NewClient(&redis.Options{Addr: server.Addr()})}
 	defer b.rdb.Close()
-	return measure(b)
+	return show(b)
 }
 
 // slow prints the longest calls of each script, named by its first key. On a busy machine
@@ -59,8 +60,8 @@ func (b *bench) slow() error {
 	fmt.Println("  the longest calls, by what they are or by a script's first key:")
 	for _, name := range names[:min(len(names), 8)] {
 		all := calls[name]
-		fmt.Printf("    %-22s %6.2f ms, the 10th longest %5.2f ms, median of the %d above 0.2 ms %.2f ms\n", name, micros(all[0])/1000,
-			micros(all[min(9, len(all)-1)])/1000, len(all), micros(all[len(all)/2])/1000)
+		fmt.Printf("    %-22s %6.2f ms, the 10th longest %5.2f ms, median of the %d above 0.2 ms %.2f ms\n", name, measure.Micros(all[0])/1000,
+			measure.Micros(all[min(9, len(all)-1)])/1000, len(all), measure.Micros(all[len(all)/2])/1000)
 	}
 	return b.rdb.SlowLogReset(context.Background()).Err()
 }
@@ -207,7 +208,7 @@ func children(n int) func(b *bench) error {
 			return err
 		}
 		fmt.Printf("from the parent's end: the first child started after %.1f ms, the last after %.2f s\n",
-			micros(w.first.Sub(w.parent))/1000, w.last.Sub(w.parent).Seconds())
+			measure.Micros(w.first.Sub(w.parent))/1000, w.last.Sub(w.parent).Seconds())
 		return b.slow()
 	}
 }
@@ -258,7 +259,7 @@ func workflow(n int) func(b *bench) error {
 				return err
 			}
 			fmt.Printf("a workflow of %d jobs, %d partitions: submitted in %.2f s, its first job started %.1f ms after that, the next %.1f ms later, it ended %.2f s after it was submitted\n",
-				n, partitions, submitted.Sub(begin).Seconds(), micros(w.parent.Sub(submitted))/1000, micros(w.first.Sub(w.parent))/1000, ended.Sub(submitted).Seconds())
+				n, partitions, submitted.Sub(begin).Seconds(), measure.Micros(w.parent.Sub(submitted))/1000, measure.Micros(w.first.Sub(w.parent))/1000, ended.Sub(submitted).Seconds())
 			if err := b.slow(); err != nil {
 				return err
 			}

@@ -8,12 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/measure"
 	"github.com/dianemo/dianemo/internal/redistest"
 	"github.com/dianemo/dianemo/redisstore"
 )
@@ -72,9 +72,15 @@ func schedules(n int) error {
 	<-time.After(2 * time.Second) // what they have set off is over
 
 	const quietFor = 30 * time.Second
-	commands, cpu, redisCPU := usage(rdb)
+	commands, cpu, redisCPU, err := usage(rdb)
+	if err != nil {
+		return err
+	}
 	<-time.After(quietFor)
-	commands2, cpu2, redisCPU2 := usage(rdb)
+	commands2, cpu2, redisCPU2, err := usage(rdb)
+	if err != nil {
+		return err
+	}
 	fmt.Printf("a leader while none fires, CPU of one core   %8.2f %%   Redis %.2f %%, %.1f commands/s\n", 100*(cpu2-cpu)/quietFor.Seconds(),
 		100*(redisCPU2-redisCPU)/quietFor.Seconds(), float64(commands2-commands)/quietFor.Seconds())
 
@@ -150,17 +156,7 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 
 // usage is the number of commands that Redis has had, and the seconds of CPU that
 // this process and Redis have used.
-func usage(rdb *redis.Client) (commands int64, own, server float64) {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		panic(err) // it knows no reason to fail
-	}
-	own = float64(r.Utime.Nano()+r.Stime.Nano()) / 1e9
-	info := rdb.Info(context.Background(), "stats", "cpu").Val()
-	commands, _ = strconv.ParseInt(field(info, "total_commands_processed"), 10, 64)
-	for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
-		seconds, _ := strconv.ParseFloat(field(info, name), 64)
-		server += seconds
-	}
-	return commands, own, server
+func usage(rdb *redis.Client) (commands int64, own, server float64, err error) {
+	used, err := measure.ReadServer(context.Background(), rdb)
+	return used.Commands, measure.OwnUsage().CPU.Seconds(), used.CPU.Seconds(), err
 }

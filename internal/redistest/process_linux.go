@@ -34,3 +34,5 @@ func suspend(p *os.Process) error {
 		}
 	}
 }
+
+func resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }

@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build unix && !linux
 
 package redistest
 
@@ -17,3 +17,5 @@ func dieWithParent() *syscall.SysProcAttr {
 func suspend(p *os.Process) error {
 	return p.Signal(syscall.SIGSTOP)
 }
+
+func resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
