@@ -13,12 +13,14 @@ const (
 	memory      = "Redis memory of a waiting job"
 	drain512    = "drain, 512 at a time"
 	drain64     = "drain, 64 at a time"
-	life        = "bulk and drain together"
+	life        = "from enqueue to the end, in bulk"
 	pickUpP50   = "pick-up when idle, p50"
 	pickUpP99   = "pick-up when idle, p99"
 )
 
-// A target is a limit of Dianemo's figure: of its ratio to another's, or of itself.
+// A target is a limit of Dianemo's figure: of its ratio to another's, or of itself. Where
+// that is the floor, it is the floor's for a whole life: what is pushed, popped and
+// acknowledged.
 type target struct {
 	to    string // a system; "": itself
 	limit float64
@@ -45,7 +47,7 @@ asynq: one queue, finished tasks are deleted (its default), its log off, 512 or 
 (default: 10 for each CPU); workers look for tasks each millisecond (default: each second), to pick up as soon as they can.
 It has no call for many, so its bulk is 32 callers, one by one.
 floor: RPUSH, 500 a call; a script that pops 100 and leases them in a sorted set; ZREM; 4 connections. No states,
-retries or results, and nobody waits for jobs.
+retries or results, and nobody waits for jobs. Targets that name it mean its rate from push to acknowledgement.
 Dianemo: default retention, no hooks, the load not looked at.
 `
 
@@ -69,7 +71,11 @@ func (c *comparison) table() string {
 		}
 		var targets []string
 		for _, g := range r.targets {
-			targets = append(targets, g.judge(own, c.median(r.figure, g.to), r.unit))
+			other := c.median(r.figure, g.to)
+			if g.to == floorName {
+				other = c.median(life, floorName)
+			}
+			targets = append(targets, g.judge(own, other, r.unit))
 		}
 		fmt.Fprintf(&t, line, r.figure, r.unit, value(dianemoName), value(asynqName), value(floorName), ratio(asynqName), ratio(floorName),
 			strings.Join(targets, ", "))
@@ -82,7 +88,7 @@ func (c *comparison) table() string {
 func (g target) judge(own, other float64, unit string) string {
 	value, of := own, " "+unit
 	if g.to != "" {
-		value, of = own/other, " × "+g.to
+		value, of = own/other, fmt.Sprintf(" × %s (%s)", g.to, number(own/other))
 	}
 	sign, met := "≥", value >= g.limit
 	if g.most {
