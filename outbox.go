@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -110,6 +111,8 @@ func (c *Client) await(ctx context.Context, p *parcel) parcelReply {
 // send empties the outbox, and then ends.
 func (c *Client) send(box *outbox) {
 	for {
+		// Callers that have just been answered, or are about to post, do so first, and go along.
+		runtime.Gosched()
 		box.mu.Lock()
 		var batch []*parcel
 		jobs, bytes := 0, 0
