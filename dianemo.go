@@ -305,7 +305,7 @@ func (p *Peer) Run(ctx context.Context) error {
 
 	var work, rest sync.WaitGroup
 	for _, part := range p.partitions {
-		work.Go(func() { part.turns(turns, base) })
+		work.Go(func() { part.work(turns, base) })
 	}
 	rest.Go(func() { p.listen(alive) })
 	rest.Go(func() { p.beats(alive, fail) })

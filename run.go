@@ -15,7 +15,8 @@ import (
 // answered.
 type run struct {
 	id, kind  string
-	spec      *Spec
+	spec      *Spec // nil if it could not be read
+	stored    Spec
 	policy    Policy // of the kind, as this peer defines it
 	fn        handler
 	partition *partition
@@ -84,7 +85,7 @@ func (r *run) open(base context.Context) {
 
 // execute calls the handler and says how the run ended. It returns only when
 // the handler's goroutine is done with it, however it went.
-func (r *run) execute(done func(Settlement)) {
+func (r *run) execute() {
 	ctx := r.ctx
 	defer r.cancel(nil)
 
@@ -95,7 +96,7 @@ func (r *run) execute(done func(Settlement)) {
 		if !returned {
 			s = r.settlement(&PanicError{recover(), stack()}, context.Cause(ctx))
 		}
-		done(s)
+		r.partition.finish(r, s)
 	}()
 	err := r.fn(ctx, r)
 	s = r.settlement(err, context.Cause(ctx)) // which calls methods of the handler's error

@@ -97,73 +97,77 @@ const specParents = 1000
 func EncodeSpec(s *Spec) []byte {
 	b := make([]byte, 0, 32+len(s.Kind)+len(s.Args))
 	b = append(b, SpecVersion)
-	text := func(tag byte, v string) {
-		b = append(b, tag)
-		b = binary.AppendUvarint(b, uint64(len(v)))
-		b = append(b, v...)
-	}
-	number := func(tag byte, v int64) {
-		if v == 0 {
-			return
-		}
-		var n [binary.MaxVarintLen64]byte
-		size := binary.PutVarint(n[:], v)
-		b = append(b, tag, byte(size))
-		b = append(b, n[:size]...)
-	}
-	text(tagKind, s.Kind)
-	number(tagPriority, int64(s.Priority))
-	number(tagGrace, int64(s.Grace))
-	number(tagWeight, int64(s.Weight))
-	number(tagTimeout, int64(s.Timeout))
-	number(tagRetries, int64(s.Retries))
-	number(tagReruns, int64(s.Reruns))
+	b = appendText(b, tagKind, s.Kind)
+	b = appendNumber(b, tagPriority, int64(s.Priority))
+	b = appendNumber(b, tagGrace, int64(s.Grace))
+	b = appendNumber(b, tagWeight, int64(s.Weight))
+	b = appendNumber(b, tagTimeout, int64(s.Timeout))
+	b = appendNumber(b, tagRetries, int64(s.Retries))
+	b = appendNumber(b, tagReruns, int64(s.Reruns))
 	if !s.RunAt.IsZero() {
 		// At 0, which is also what is not written, any job is due.
-		number(tagRunAt, s.RunAt.Add(time.Millisecond-1).UnixMilli())
+		b = appendNumber(b, tagRunAt, s.RunAt.Add(time.Millisecond-1).UnixMilli())
 	}
-	number(tagDelay, int64(s.Delay))
-	number(tagCodec, int64(s.Codec))
+	b = appendNumber(b, tagDelay, int64(s.Delay))
+	b = appendNumber(b, tagCodec, int64(s.Codec))
 	if s.Key != "" {
-		text(tagKey, s.Key)
+		b = appendText(b, tagKey, s.Key)
 	}
 	if s.Schedule != "" {
-		text(tagSchedule, s.Schedule)
+		b = appendText(b, tagSchedule, s.Schedule)
 	}
 	if !s.At.IsZero() {
-		number(tagAt, s.At.UnixMilli())
+		b = appendNumber(b, tagAt, s.At.UnixMilli())
 	}
 	if s.Follow {
-		number(tagFollow, 1)
+		b = appendNumber(b, tagFollow, 1)
 	}
 	if s.Workflow != "" {
-		text(tagWorkflow, s.Workflow)
+		b = appendText(b, tagWorkflow, s.Workflow)
 	}
 	if s.Name != "" {
-		text(tagName, s.Name)
+		b = appendText(b, tagName, s.Name)
 	}
-	number(tagAhead, int64(s.Ahead))
+	b = appendNumber(b, tagAhead, int64(s.Ahead))
 	if s.Many > 0 {
-		number(tagMany, int64(s.Many))
-		text(tagManyOn, string(s.ManyOn))
+		b = appendNumber(b, tagMany, int64(s.Many))
+		b = appendText(b, tagManyOn, s.ManyOn)
 	}
 	for _, p := range s.Parents {
-		text(tagParent, parentLetters[p.On]+p.ID)
-		number(tagNear, int64(p.Near))
+		b = appendText(b, tagParent, parentLetters[p.On]+p.ID)
+		b = appendNumber(b, tagNear, int64(p.Near))
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Headers)) { // so that equal specs are equal bytes
-		value := s.Headers[name]
-		b = append(b, tagHeader)
-		b = binary.AppendUvarint(b, uint64(len(name)+len(value)+uvarintLen(len(name))))
-		b = binary.AppendUvarint(b, uint64(len(name)))
-		b = append(append(b, name...), value...)
+	if len(s.Headers) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(s.Headers)) { // so that equal specs are equal bytes
+			value := s.Headers[name]
+			b = append(b, tagHeader)
+			b = binary.AppendUvarint(b, uint64(len(name)+len(value)+uvarintLen(len(name))))
+			b = binary.AppendUvarint(b, uint64(len(name)))
+			b = append(append(b, name...), value...)
+		}
 	}
-	number(tagTeller, int64(s.Teller))
+	b = appendNumber(b, tagTeller, int64(s.Teller))
 	for _, job := range s.Plan {
-		text(tagPlan, string(job))
+		b = appendText(b, tagPlan, job)
 	}
-	text(tagArgs, string(s.Args))
+	b = appendText(b, tagArgs, s.Args)
 	return b
+}
+
+func appendText[T ~string | ~[]byte](b []byte, tag byte, v T) []byte {
+	b = append(b, tag)
+	b = binary.AppendUvarint(b, uint64(len(v)))
+	return append(b, v...)
+}
+
+// appendNumber leaves out 0.
+func appendNumber(b []byte, tag byte, v int64) []byte {
+	if v == 0 {
+		return b
+	}
+	var n [binary.MaxVarintLen64]byte
+	size := binary.PutVarint(n[:], v)
+	return append(append(b, tag, byte(size)), n[:size]...)
 }
 
 func uvarintLen(n int) int {
@@ -173,32 +177,43 @@ func uvarintLen(n int) int {
 
 // DecodeSpec reads the stored form. Args and Plan share memory with b.
 func DecodeSpec(b []byte) (*Spec, error) {
+	s := &Spec{}
+	if err := s.decode(b, ""); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// decode reads the stored form into an empty Spec. Its kind is likely this one, whose
+// memory is then shared.
+func (s *Spec) decode(b []byte, kind string) error {
 	if len(b) == 0 {
-		return nil, fmt.Errorf("%w: it is empty", errSpecCorrupt)
+		return fmt.Errorf("%w: it is empty", errSpecCorrupt)
 	}
 	if b[0] > SpecVersion {
-		return nil, errSpecNewer
+		return errSpecNewer
 	}
 	if b[0] != SpecVersion {
-		return nil, fmt.Errorf("%w: version byte %q", errSpecCorrupt, b[0])
+		return fmt.Errorf("%w: version byte %q", errSpecCorrupt, b[0])
 	}
-	s := &Spec{}
 	for b = b[1:]; len(b) > 0; {
 		tag := b[0]
 		size, n := binary.Uvarint(b[1:])
 		if n <= 0 || size > uint64(len(b)-1-n) {
-			return nil, fmt.Errorf("%w: field %q is cut short", errSpecCorrupt, tag)
+			return fmt.Errorf("%w: field %q is cut short", errSpecCorrupt, tag)
 		}
 		v := b[1+n : 1+n+int(size)]
 		b = b[1+n+int(size):]
-		if err := s.set(tag, v); err != nil {
-			return nil, err
+		if tag == tagKind && string(v) == kind {
+			s.Kind = kind
+		} else if err := s.set(tag, v); err != nil {
+			return err
 		}
 	}
 	if CheckName("kind", s.Kind) != nil || s.Priority < 1 || s.Priority > 9 {
-		return nil, fmt.Errorf("%w: kind %.40q, priority %d", errSpecCorrupt, s.Kind, s.Priority)
+		return fmt.Errorf("%w: kind %.40q, priority %d", errSpecCorrupt, s.Kind, s.Priority)
 	}
-	return s, nil
+	return nil
 }
 
 func (s *Spec) set(tag byte, v []byte) error {

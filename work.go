@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// A partition is a peer's work in one partition of the store. Its loop keeps
-// one turn under way: in one round trip it settles what has finished since the
-// last one and claims what fits. While a turn is under way, results gather, so
-// that batches form without anyone waiting for them (group commit).
+// A partition is a peer's work in one partition of the store. One loop claims what
+// fits, another settles what has finished (see settle.go); each keeps one call under
+// way. So while one reads its answer, the store works for the other.
 type partition struct {
 	peer   *Peer
 	number int
 	kicked chan struct{} // has room for one: there is something to do
+	ended  chan struct{} // has room for one: there is something to settle
 	look   atomic.Bool   // there may be work of which nothing is known
 
 	surveyed atomic.Pointer[surveyed] // what the last round found; nil: taken in
@@ -24,12 +24,14 @@ type partition struct {
 	mu       sync.Mutex
 	held     map[RunRef]*run // claimed and not yet returned
 	finished []finished      // returned and not yet settled
-	sending  []finished      // of these, those in the turn under way
+	sending  []finished      // of these, those in the call under way
 	news     []string        // kinds of which there was news
 	near     []NearJob       // kept for this peer
 
-	// Only the loop touches these.
-	turn    uint64 // number of the last
+	settles uint64 // number of the last settling call; only the loop that settles touches it
+
+	// Only the loop that claims touches these.
+	claims  uint64 // number of the last claim
 	view    laneView
 	page    int           // where the next listing of lanes begins
 	place   place         // in the line for tokens
@@ -71,7 +73,7 @@ type finished struct {
 }
 
 func newPartition(p *Peer, number int) *partition {
-	part := &partition{peer: p, number: number, kicked: make(chan struct{}, 1), held: map[RunRef]*run{}, batch: MaxCallJobs}
+	part := &partition{peer: p, number: number, kicked: make(chan struct{}, 1), ended: make(chan struct{}, 1), held: map[RunRef]*run{}, batch: MaxCallJobs}
 	part.place.call = part.kick
 	part.look.Store(true)
 	for name, kind := range p.kinds {
@@ -116,54 +118,45 @@ func (part *partition) kick() {
 	signal(part.kicked)
 }
 
-// turns is the loop. It ends when the peer is closing and nothing is left to
-// settle here, or when ctx ends.
-func (part *partition) turns(ctx, base context.Context) {
+// work claims until the peer is closing and nothing is left to settle here, or until ctx
+// ends; and settles meanwhile.
+func (part *partition) work(ctx, base context.Context) {
+	settling, stop := context.WithCancel(ctx)
+	var settles sync.WaitGroup
+	settles.Go(func() { part.settle(settling) })
+	part.claim(ctx, base)
+	stop()
+	settles.Wait()
+}
+
+func (part *partition) claim(ctx, base context.Context) {
 	for {
 		if part.doubt.Swap(false) {
 			part.audit(ctx)
 		}
-		settle := part.take()
 		claim, grant := part.plan()
-		if len(settle) == 0 && claim.Limit == 0 && claim.Stance.Move == 0 {
+		if claim.Limit == 0 && claim.Stance.Move == 0 {
 			if part.peer.closing.Load() && part.idle() || ctx.Err() != nil {
 				return
 			}
 			part.sleep(ctx)
 			continue
 		}
-		part.turn++
-		reply, ok := part.send(ctx, settle, claim)
+		part.told.Store(false)
+		reply, begin, ok := part.call(ctx, &part.claims, nil, claim)
 		if claim.Stance.Move != 0 {
 			part.peer.standing.stood()
 		}
 		if !ok {
-			part.putBack(settle)
 			return
 		}
-		part.settled(settle, reply)
 		part.heard(reply)
 		if claim.Limit > 0 {
+			part.measure(begin, reply, claim)
 			part.learn(claim, reply)
 			part.begin(base, grant, reply)
 		}
 	}
-}
-
-// take returns what has finished, as much as one call carries.
-func (part *partition) take() []finished {
-	part.mu.Lock()
-	defer part.mu.Unlock()
-	n, bytes := 0, 0
-	for ; n < min(len(part.finished), MaxCallJobs); n++ {
-		s := &part.finished[n].settlement
-		if bytes += len(s.Result) + len(s.Error); n > 0 && bytes > MaxCallBytes {
-			break
-		}
-	}
-	part.sending = part.finished[:n:n]
-	part.finished = part.finished[n:]
-	return part.sending
 }
 
 // heard acts on the news in a turn's reply.
@@ -342,27 +335,20 @@ func (part *partition) takeNews() []string {
 	return kinds
 }
 
-// send makes the call until it is answered: the same call each time, so that
-// it counts once. It returns false when ctx ends first.
-func (part *partition) send(ctx context.Context, settle []finished, claim Claim) (TurnReply, bool) {
+// call makes a call until it is answered: the same call each time, so that it counts
+// once. last is the number of the one before. It returns when it sent the call that was
+// answered, and false when ctx ends first.
+func (part *partition) call(ctx context.Context, last *uint64, settle []Settlement, claim Claim) (TurnReply, time.Time, bool) {
 	p := part.peer
-	settlements := make([]Settlement, len(settle))
-	for i := range settle {
-		settlements[i] = settle[i].settlement
-		if state := settlements[i].Outcome.state(); state.Finished() {
-			settlements[i].Keep = settle[i].run.policy.Keep.Of(state)
-		}
-	}
-	part.told.Store(false)
+	*last++
 	for attempt := 1; ; attempt++ {
 		begin := time.Now()
-		reply, err := p.store.Turn(ctx, part.number, Call{p.id, part.turn}, settlements, claim)
+		reply, err := p.store.Turn(ctx, part.number, Call{p.id, *last}, settle, claim)
 		if err == nil {
-			part.measure(begin, reply, claim)
 			if attempt > 1 {
 				p.logger.Info("the store answers again", "partition", part.number, "attempts", attempt)
 			}
-			return reply, true
+			return reply, begin, true
 		}
 		p.mended(part.number, err)
 		if attempt == 1 {
@@ -371,10 +357,10 @@ func (part *partition) send(ctx context.Context, settle []finished, claim Claim)
 		if errors.Is(err, ErrSuperseded) {
 			// The store has seen a higher number of ours, which only its return to an
 			// older state followed by another program under our id could explain.
-			part.turn++
+			*last++
 		}
 		if !pause(ctx, backoff(attempt, 20*time.Millisecond, 2*time.Second)) {
-			return TurnReply{}, false
+			return TurnReply{}, begin, false
 		}
 	}
 }
@@ -452,30 +438,6 @@ func (part *partition) learn(claim Claim, reply TurnReply) {
 	}
 }
 
-// settled tells the hooks, once the store has answered.
-func (part *partition) settled(settle []finished, reply TurnReply) {
-	part.follow(settle)
-	if reply.Heirs {
-		part.peer.releaseHeirs(part.number)
-	}
-	part.mu.Lock()
-	part.sending = nil
-	part.mu.Unlock()
-	for _, f := range settle {
-		s := f.settlement
-		refused := slices.Contains(reply.Stale, f.run.ref())
-		state := s.Outcome.state()
-		if slices.Contains(reply.Cancelled, f.run.ref()) {
-			state, s.Reason = Cancelled, "cancel"
-		}
-		part.peer.hooks.Settle(SettleInfo{ID: s.ID, Kind: f.run.kind, Priority: f.run.priority, Weight: f.run.weight, Epoch: s.Epoch, Outcome: s.Outcome, State: state,
-			Reason: s.Reason, Error: s.Error, Took: f.took, Stale: refused})
-		if refused {
-			part.peer.logger.Warn("a result was refused: the run was no longer this peer's", "job", s.ID, "kind", f.run.kind, "epoch", s.Epoch)
-		}
-	}
-}
-
 // begin charges what was claimed and starts the handlers.
 func (part *partition) begin(base context.Context, grant levels, reply TurnReply) {
 	p := part.peer
@@ -493,6 +455,9 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 		runs = append(runs, r)
 	}
 	part.mu.Unlock()
+	if len(runs) < len(reply.Jobs) {
+		signal(part.ended)
+	}
 	p.ledger.close(grant, runs)
 	if len(reply.Missed) > 0 {
 		p.releaseHeirs(part.number)
@@ -502,7 +467,7 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 	}
 	for _, r := range runs {
 		p.hooks.Claim(ClaimInfo{r.id, r.kind, r.priority, r.weight, r.attempt, r.epoch, r.due, max(reply.Now.Sub(r.due), 0)})
-		go r.execute(func(s Settlement) { part.finish(r, s) })
+		go r.execute()
 	}
 	if len(runs) > 0 && part.told.Load() {
 		// It may have been about these, when no beat could name them yet.
@@ -524,7 +489,8 @@ func (part *partition) newRun(job *Claimed, now, theirs time.Time) (*run, *Settl
 	if job.Corrupt != "" {
 		return refuse(FailRun, "corrupt", "corrupt: "+job.Corrupt)
 	}
-	spec, err := DecodeSpec(job.Spec)
+	spec := &r.stored
+	err := spec.decode(job.Spec, job.Lane.Kind)
 	if err == nil && spec.Kind != job.Lane.Kind {
 		err = errors.New("its lane is not of its kind")
 	}
@@ -544,17 +510,6 @@ func (part *partition) newRun(job *Claimed, now, theirs time.Time) (*run, *Settl
 		}
 	}
 	return r, nil
-}
-
-// finish takes a run's end. Its tokens are free only now that its handler's
-// goroutine has really returned.
-func (part *partition) finish(r *run, s Settlement) {
-	part.mu.Lock()
-	delete(part.held, r.ref())
-	part.finished = append(part.finished, finished{r, s, time.Since(r.started)})
-	part.mu.Unlock()
-	part.peer.ledger.release(r.priority, r.weight)
-	part.kick()
 }
 
 // sleep waits until there is something to do: a kick, the end of a lane's
@@ -584,10 +539,21 @@ func (part *partition) sleep(ctx context.Context) {
 
 // audit gives back the runs that the store says this peer holds and that it does
 // not know: a claim whose answer was lost for good, or a settlement that Redis
-// itself has lost. No turn is under way meanwhile. Since the job may have been
+// itself has lost. No claim is under way meanwhile. Since the job may have been
 // run, one that may not run twice ends here.
 func (part *partition) audit(ctx context.Context) {
 	p := part.peer
+	known := map[RunRef]bool{} // whatever is settled meanwhile
+	part.mu.Lock()
+	for ref := range part.held {
+		known[ref] = true
+	}
+	for _, done := range [][]finished{part.finished, part.sending} {
+		for _, f := range done {
+			known[f.run.ref()] = true
+		}
+	}
+	part.mu.Unlock()
 	jobs, err := p.store.Held(ctx, part.number, p.id)
 	if err != nil {
 		p.mended(part.number, err)
@@ -598,12 +564,8 @@ func (part *partition) audit(ctx context.Context) {
 	}
 	part.mu.Lock()
 	defer part.mu.Unlock()
-	known := map[RunRef]bool{}
-	for _, f := range part.finished {
-		known[f.run.ref()] = true
-	}
 	for _, job := range jobs {
-		if known[job.RunRef] || part.held[job.RunRef] != nil {
+		if known[job.RunRef] {
 			continue
 		}
 		s := Settlement{ID: job.ID, Lane: job.Lane, Epoch: job.Epoch, Outcome: GiveBack, Reason: "lost"}
@@ -613,14 +575,11 @@ func (part *partition) audit(ctx context.Context) {
 		p.logger.Warn("a run that this peer does not know is given back", "job", job.ID, "epoch", job.Epoch, "outcome", s.Outcome)
 		part.finished = append(part.finished, finished{run: &run{id: job.ID, kind: job.Lane.Kind, priority: job.Lane.Priority, lane: job.Lane,
 			partition: part, epoch: job.Epoch, started: time.Now()}, settlement: s})
+		signal(part.ended)
 	}
 }
 
-func (part *partition) idle() bool {
-	part.mu.Lock()
-	defer part.mu.Unlock()
-	return len(part.held) == 0 && len(part.finished) == 0
-}
+func (part *partition) idle() bool { return part.count() == 0 }
 
 func (part *partition) runs() []*run {
 	part.mu.Lock()
@@ -630,13 +589,6 @@ func (part *partition) runs() []*run {
 		all = append(all, r)
 	}
 	return all
-}
-
-func (part *partition) putBack(settle []finished) {
-	part.mu.Lock()
-	defer part.mu.Unlock()
-	part.finished = append(settle, part.finished...)
-	part.sending = nil
 }
 
 // unsettled lists the jobs whose runs are not over for the store.
