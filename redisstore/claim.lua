@@ -141,6 +141,7 @@ for lane = 1, lanes do
     end
     local specs = w > 0 and redis.call('HMGET', KEYS[2], unpack(wanted))
     local spent, had_n = 0, n
+    local at, usual -- the record of those that are due then
     for j = 1, w do
       local id, spec, record = wanted[j], specs[j], records[j]
       -- A spec of a newer program is left alone; a missing one makes the job corrupt.
@@ -155,7 +156,8 @@ for lane = 1, lanes do
           meta = write(m)
           spent = spent + record.weight
         else
-          meta = before .. dues[j] .. after
+          if dues[j] ~= at then at, usual = dues[j], before .. dues[j] .. after end
+          meta = usual
           spent = spent + weight
         end
         n = n + 1
