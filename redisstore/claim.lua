@@ -69,17 +69,39 @@ for i = 20 + lanes * 9, #ARGV, 3 do
   table.insert(asked[lane].ids, ARGV[i + 1])
   table.insert(asked[lane].till, tonumber(ARGV[i + 2]))
 end
--- kept_in returns those of the jobs that are in the lane, not due, and kept, with the present as their due time; nil for none.
+-- kept_in returns those of the jobs that are in the lane, not due, and kept; nil for none.
 local function kept_in(key, jobs)
   local found = {}
   for j, due in ipairs(redis.call('ZMSCORE', key, unpack(jobs.ids))) do
     due = due and due + 0
     if due and now < due and due <= jobs.till[j] then
       found[#found + 1] = jobs.ids[j]
-      found[#found + 1] = int(now)
     end
   end
   return found[1] and found
+end
+
+-- dues_of tells when each of a lane's jobs is due, in the order of the lane. Redis prints each score that it tells, which costs
+-- as much as all else there is to read of a job. But those that were enqueued together are due in the same ms, and where two
+-- are, so are all between them.
+local function dues_of(key, ids)
+  local count = #ids
+  local ends, dues = redis.call('ZMSCORE', key, ids[1], ids[count]), {}
+  if ends[1] ~= ends[2] and (ends[2] - ends[1]) * 8 > count then return redis.call('ZMSCORE', key, unpack(ids)) end
+  local function between(from, first, to, last)
+    if first == last then
+      for j = from, to do dues[j] = first end
+      return
+    end
+    dues[from], dues[to] = first, last
+    if to - from < 2 then return end
+    local middle = math.floor((from + to) / 2)
+    local due = redis.call('ZSCORE', key, ids[middle])
+    between(from, first, middle, due)
+    between(middle, due, to, last)
+  end
+  between(1, ends[1], count, ends[2])
+  return dues
 end
 
 for lane = 1, lanes do
@@ -105,17 +127,16 @@ for lane = 1, lanes do
     if most < 1 then break end
     -- Where weights differ, more is looked at than may fit.
     if override > 0 then most = math.max(most, 50) end
-    local found = kept or redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'WITHSCORES', 'LIMIT', from, most)
-    local count = #found / 2
+    local ids = kept or redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', from, most)
+    local count = #ids
     if count == 0 then break end
-    local ids = {}
-    for j = 1, count do ids[j] = found[j * 2 - 1] end
+    local times = not kept and dues_of(key, ids)
     -- The head of a lane is what expires first.
-    local expires = found[2] + 0 < earliest
+    local expires = times and times[1] + 0 < earliest
     local had = redis.call('HMGET', KEYS[3], unpack(ids))
     local wanted, dues, records, w = {}, {}, {}, 0
     for j = 1, count do
-      local due, record, weighs, m, why = found[j * 2], had[j], weight, nil, nil
+      local due, record, weighs, m, why = times and times[j] or int(now), had[j], weight, nil, nil
       local size = 0
       -- The embedded Redis writes a round score as 1e+12, which tonumber does not read there.
       if due:find('e', 1, true) then due = int(due + 0) end
@@ -141,6 +162,7 @@ for lane = 1, lanes do
     end
     local specs = w > 0 and redis.call('HMGET', KEYS[2], unpack(wanted))
     local spent, had_n = 0, n
+    local at, usual -- the record of those that are due then
     for j = 1, w do
       local id, spec, record = wanted[j], specs[j], records[j]
       -- A spec of a newer program is left alone; a missing one makes the job corrupt.
@@ -155,7 +177,8 @@ for lane = 1, lanes do
           meta = write(m)
           spent = spent + record.weight
         else
-          meta = before .. dues[j] .. after
+          if dues[j] ~= at then at, usual = dues[j], before .. dues[j] .. after end
+          meta = usual
           spent = spent + weight
         end
         n = n + 1

@@ -11,20 +11,25 @@ local function outlived(set, meta, state, age, count, added, most)
   local over = count >= 0 and redis.call('ZCARD', set) + added - count or 0
   if added > 0 and over * 100 <= count then over = 0 end
   local before = age >= 0 and now - age or -1
-  if over <= 0 then
-    local head = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
-    if not head[2] or head[2] + 0 >= before then return nil, false end
-  end
+  local oldest = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+  if not oldest[2] then return nil, false end
+  -- If the first of the set is not too old, none is, and nobody need read when they ended.
+  local aged = oldest[2] + 0 < before
+  if over <= 0 and not aged then return nil, false end
   local some = redis.call('HLEN', KEYS[#KEYS - 1]) > 0
   local ids, from, full = {}, 0, false
   -- Past those that are held, not for ever; and not where jobs are settled, each call of which would pay for it: the
   -- leader's chore does that.
   repeat
-    local found = redis.call('ZRANGE', set, from, from + most - 1, 'WITHSCORES')
     local page = {}
-    for j = 1, #found / 2 do
-      if from + j > over and found[j * 2] + 0 >= before then break end
-      page[j] = found[j * 2 - 1]
+    if aged then
+      local found = redis.call('ZRANGE', set, from, from + most - 1, 'WITHSCORES')
+      for j = 1, #found / 2 do
+        if from + j > over and found[j * 2] + 0 >= before then break end
+        page[j] = found[j * 2 - 1]
+      end
+    elseif from < over then
+      page = redis.call('ZRANGE', set, from, math.min(from + most, over) - 1)
     end
     full = #page == most
     local had = some and #page > 0 and redis.call('HMGET', KEYS[#KEYS - 1], unpack(page)) or {}
@@ -34,8 +39,12 @@ local function outlived(set, meta, state, age, count, added, most)
       for j, id in ipairs(page) do lists[j] = id .. '#' end
       jobs = redis.call('HMGET', KEYS[#KEYS - 1], unpack(lists))
     end
-    for j, id in ipairs(page) do
-      if had[j] or jobs[j] then held[#held + 1] = id else ids[#ids + 1] = id end
+    if some then
+      for j, id in ipairs(page) do
+        if had[j] or jobs[j] then held[#held + 1] = id else ids[#ids + 1] = id end
+      end
+    else
+      ids = page
     end
     from = from + #page
   until #ids > 0 or not full or added > 0 or from >= 2000
@@ -44,10 +53,16 @@ local function outlived(set, meta, state, age, count, added, most)
   local metas = redis.call('HMGET', meta, unpack(ids))
   local kept, classes, runs, slots, n, clean = {}, {}, {}, {}, 0, state == 'succeeded'
   local pattern = '^1|' .. state .. '|[^|]*|[^|]*|[^|]*|[^|]*|([^:|]*:%d):[^|]*|[^|]*|[^|]*|%d+|%d+|(%d+)|[^|]*|[^|]*|[^|]*|([^|]*)|'
+  -- A record does not name its job: those that were due, claimed and settled together have the same.
+  local last, class, ran, unique
   for j, id in ipairs(ids) do
     -- Only what its record calls ended in this state goes. What can't be read is for repair to decide.
-    if metas[j] then
-      local class, ran, unique = metas[j]:match(pattern)
+    local record = metas[j]
+    if record then
+      if record ~= last then
+        last = record
+        class, ran, unique = record:match(pattern)
+      end
       if class then
         n = n + 1
         kept[n] = id

@@ -44,13 +44,14 @@ local done, fields, moves, heads = {}, {}, {}, {}
 local errors, results = {}, {}
 local place, settled = 0, 0
 local finished = {}
+local family = redis.call('HLEN', KEYS[#KEYS - 1]) > 0
 local function refuse(id, epoch)
   stale[#stale + 1] = id
   stale[#stale + 1] = epoch
 end
 local function move(target, score, id, record)
   settled = settled + 1
-  if ARGV[1 + target * 4] == '' then finished[#finished + 1] = id end
+  if family and ARGV[1 + target * 4] == '' then finished[#finished + 1] = id end
   done[settled] = id
   fields[settled * 2 - 1] = id
   fields[settled * 2] = record
@@ -64,7 +65,8 @@ local function move(target, score, id, record)
   to.n = to.n + 2
 end
 
--- Most jobs: what changes stands at the head of the record, which need not be taken apart.
+-- Most jobs: what changes stands at the head of the record, which need not be taken apart. A record does not name its job:
+-- those that were due and claimed together have the same.
 i = begin + 1
 for _ = 1, tonumber(ARGV[begin]) do
   local target, epoch, last = tonumber(ARGV[i]), ARGV[i + 1], i + 2 + ARGV[i + 2]
@@ -72,11 +74,15 @@ for _ = 1, tonumber(ARGV[begin]) do
   local from = '1|running|||' .. epoch .. '|' .. peer .. '|'
   local to = '1|succeeded||' .. stamp .. '|' .. epoch .. '|' .. peer .. '|'
   local rest, before = #from + 1, settled
+  local same, changed
   for a = i + 3, last do
     place = place + 1
     local record = metas[place]
-    if record and record:find(from, 1, true) == 1 then
-      move(target, stamp, ARGV[a], to .. record:sub(rest))
+    if record and record == same then
+      move(target, stamp, ARGV[a], changed)
+    elseif record and record:find(from, 1, true) == 1 then
+      same, changed = record, to .. record:sub(rest)
+      move(target, stamp, ARGV[a], changed)
     else
       local m = record and read(record)
       if not m or m.epoch ~= epoch or m.peer ~= peer then
@@ -151,7 +157,6 @@ for target in pairs(moves) do zsets[#zsets + 1] = KEYS[8 + target] end
 if next(heads) then zsets[#zsets + 1] = KEYS[4] end
 if #errors > 0 then hashes[#hashes + 1] = KEYS[6] end
 if #results > 0 then hashes[#hashes + 1] = KEYS[7] end
-local family = redis.call('HLEN', KEYS[#KEYS - 1]) > 0
 if family then zsets[#zsets + 1] = KEYS[#KEYS] end
 if next(gone) then
   for _, key in ipairs({KEYS[6], KEYS[7], KEYS[#KEYS - 3], KEYS[#KEYS - 2]}) do hashes[#hashes + 1] = key end
