@@ -229,7 +229,7 @@ for lane = 1, lanes do
   add('running', class, n - begun)
 end
 
-typed({KEYS[6], KEYS[8]}, {KEYS[4], KEYS[5], KEYS[7]})
+typed({KEYS[8]}, {KEYS[4], KEYS[5], KEYS[7]}) -- signs has read info
 for lane, found in pairs(touched) do
   if #found.late > 0 then typed({KEYS[#KEYS - 1]}, {KEYS[8 + lane * 2], KEYS[#KEYS]}) end
 end
