@@ -53,6 +53,7 @@ local newest = ARGV[8]:byte(1, 1)
 -- What is to be written, gathered by the checks.
 local taken, metas, runs, touched, n = {}, {}, {}, {}, 0
 local full = false
+local stamp, epoch = int(now), int(now_us)
 -- How many jobs the whole call may look at without taking them, so that it holds Redis no longer than 5 ms.
 local spare = 500
 local paused
@@ -81,13 +82,24 @@ local function kept_in(key, jobs)
   return found[1] and found
 end
 
+-- plainly is a score in digits: the embedded Redis writes a round one as 1e+12, which tonumber does not read there.
+local function plainly(score)
+  if score:find('e', 1, true) then return int(score + 0) end
+  return score
+end
+
 -- dues_of tells when each of a lane's jobs is due, in the order of the lane. Redis prints each score that it tells, which costs
 -- as much as all else there is to read of a job. But those that were enqueued together are due in the same ms, and where two
 -- are, so are all between them.
 local function dues_of(key, ids)
   local count = #ids
   local ends, dues = redis.call('ZMSCORE', key, ids[1], ids[count]), {}
-  if ends[1] ~= ends[2] and (ends[2] - ends[1]) * 8 > count then return redis.call('ZMSCORE', key, unpack(ids)) end
+  ends[1], ends[2] = plainly(ends[1]), plainly(ends[2])
+  if ends[1] ~= ends[2] and (ends[2] - ends[1]) * 8 > count then
+    dues = redis.call('ZMSCORE', key, unpack(ids))
+    for j = 1, count do dues[j] = plainly(dues[j]) end
+    return dues
+  end
   local function between(from, first, to, last)
     if first == last then
       for j = from, to do dues[j] = first end
@@ -96,7 +108,7 @@ local function dues_of(key, ids)
     dues[from], dues[to] = first, last
     if to - from < 2 then return end
     local middle = math.floor((from + to) / 2)
-    local due = redis.call('ZSCORE', key, ids[middle])
+    local due = plainly(redis.call('ZSCORE', key, ids[middle]))
     between(from, first, middle, due)
     between(middle, due, to, last)
   end
@@ -113,9 +125,8 @@ for lane = 1, lanes do
   if override > 0 then least = math.floor(override / 2) + 1 end
   local earliest = grace >= 0 and now - grace or 0
   -- The record of a job that has none yet, around its due time.
-  local epoch = int(now_us)
   local before = '1|running|||' .. epoch .. '|' .. ARGV[2] .. '|' .. base .. '|'
-  local after = '|' .. int(now) .. '|0|0|1|' .. max_reruns .. '||||'
+  local after = '|' .. stamp .. '|0|0|1|' .. max_reruns .. '||||'
   local late, stray, begun, from, heads, batch = {}, {}, n, 0, true, {lane}
   local rests = paused and paused[class:match('^[^:]*')]
   -- These come first: what is due can be run elsewhere meanwhile.
@@ -127,7 +138,7 @@ for lane = 1, lanes do
     if most < 1 then break end
     -- Where weights differ, more is looked at than may fit.
     if override > 0 then most = math.max(most, 50) end
-    local ids = kept or redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', from, most)
+    local ids = kept or redis.call('ZRANGEBYSCORE', key, '-inf', stamp, 'LIMIT', from, most)
     local count = #ids
     if count == 0 then break end
     local times = not kept and dues_of(key, ids)
@@ -135,58 +146,71 @@ for lane = 1, lanes do
     local expires = times and times[1] + 0 < earliest
     local had = redis.call('HMGET', KEYS[3], unpack(ids))
     local wanted, dues, records, w = {}, {}, {}, 0
+    local alike = times and not expires and bytes >= 0
     for j = 1, count do
-      local due, record, weighs, m, why = times and times[j] or int(now), had[j], weight, nil, nil
-      local size = 0
-      -- The embedded Redis writes a round score as 1e+12, which tonumber does not read there.
-      if due:find('e', 1, true) then due = int(due + 0) end
-      if record then
-        m, why = read(record)
-        if m then weighs, size = tonumber(m.weight) or weight, tonumber(m.size) or 0 end
-      end
-      if why == 'newer' then
-        -- Left alone: a newer program wrote it.
-      elseif m and m.state ~= 'scheduled' then
-        -- The record decides, and it is elsewhere: the lane is wrong.
-        stray[#stray + 1] = ids[j]
-      elseif expires and not why and tonumber(due) < earliest then
-        late[#late + 1] = {ids[j], due, record}
-      elseif full or size > bytes and n + w > 0 then
-        full = true
-      elseif weighs <= cap and n + w < limit then
-        w = w + 1
-        bytes, cap = bytes - size, cap - weighs
-        wanted[w], dues[w] = ids[j], due
-        if record then records[w] = {m = m or fresh(base, due), why = why, weight = weighs} end
+      if had[j] then
+        alike = false
+        break
       end
     end
-    local specs = w > 0 and redis.call('HMGET', KEYS[2], unpack(wanted))
+    if alike then
+      -- Most lanes: none of these has a record, and what fits stands first.
+      wanted, dues, w = ids, times, math.min(count, limit - n, math.floor(cap / weight))
+    else
+      for j = 1, count do
+        local due, record, weighs, m, why = times and times[j] or stamp, had[j], weight, nil, nil
+        local size = 0
+        if record then
+          m, why = read(record)
+          if m then weighs, size = tonumber(m.weight) or weight, tonumber(m.size) or 0 end
+        end
+        if why == 'newer' then
+          -- Left alone: a newer program wrote it.
+        elseif m and m.state ~= 'scheduled' then
+          -- The record decides, and it is elsewhere: the lane is wrong.
+          stray[#stray + 1] = ids[j]
+        elseif expires and not why and tonumber(due) < earliest then
+          late[#late + 1] = {ids[j], due, record}
+        elseif full or size > bytes and n + w > 0 then
+          full = true
+        elseif weighs <= cap and n + w < limit then
+          w = w + 1
+          bytes, cap = bytes - size, cap - weighs
+          wanted[w], dues[w] = ids[j], due
+          if record then records[w] = {m = m or fresh(base, due), why = why, weight = weighs} end
+        end
+      end
+    end
+    local specs = w > 0 and redis.call('HMGET', KEYS[2], unpack(wanted, 1, w))
     local spent, had_n = 0, n
     local at, usual -- the record of those that are due then
+    local b = #batch
     for j = 1, w do
       local id, spec, record = wanted[j], specs[j], records[j]
       -- A spec of a newer program is left alone; a missing one makes the job corrupt.
       if not spec or spec:byte(1, 1) <= newest then
-        local meta, e = nil, epoch
+        local due, e, meta, told = dues[j], epoch, nil, nil
         if record then
           local m = record.m
           e = int(math.max(m.epoch + 1, now_us))
           m.state, m.reason, m.ended, m.epoch, m.peer = 'running', record.why or '', '', e, ARGV[2]
-          m.lane, m.due, m.started, m.runs = base, dues[j], int(now), int(m.runs + 1)
+          m.lane, m.due, m.started, m.runs = base, due, stamp, int(m.runs + 1)
           if m.max_reruns == '' then m.max_reruns = max_reruns end
           meta = write(m)
+          told = meta
           spent = spent + record.weight
         else
-          if dues[j] ~= at then at, usual = dues[j], before .. dues[j] .. after end
-          meta = usual
+          if due ~= at then at, usual = due, before .. due .. after end
+          meta, told = usual, due
           spent = spent + weight
         end
         n = n + 1
+        local m = n * 2
         taken[n] = id
-        metas[n * 2 - 1], metas[n * 2] = id, meta
-        runs[n * 2 - 1], runs[n * 2] = e, id
-        local b = (n - begun) * 3
-        batch[b - 1], batch[b], batch[b + 1] = id, spec, record and meta or dues[j]
+        metas[m - 1], metas[m] = id, meta
+        runs[m - 1], runs[m] = e, id
+        batch[b + 1], batch[b + 2], batch[b + 3] = id, spec, told
+        b = b + 3
       end
     end
     for level = 1, priority do room[level] = room[level] - spent end
@@ -205,7 +229,7 @@ for lane = 1, lanes do
   add('running', class, n - begun)
 end
 
-typed({KEYS[6], KEYS[8]}, {KEYS[4], KEYS[5], KEYS[7]})
+typed({KEYS[8]}, {KEYS[4], KEYS[5], KEYS[7]}) -- signs has read info
 for lane, found in pairs(touched) do
   if #found.late > 0 then typed({KEYS[#KEYS - 1]}, {KEYS[8 + lane * 2], KEYS[#KEYS]}) end
 end

@@ -72,6 +72,17 @@ local function admit(slot, replace)
   gone[#gone + 1] = {id = id, m = m, set = tonumber(set), lane = tonumber(lane), state = state}
 end
 
+-- exists notes that the job at this place is there already, and its state.
+local function exists(place)
+  local state = 'scheduled'
+  if had[place] then
+    metas = metas or redis.call('HMGET', KEYS[3], unpack(ids))
+    local m = metas[place] and read(metas[place])
+    state = m and m.state or state
+  end
+  existing[#existing + 1] = place .. ':' .. state .. ':'
+end
+
 i = begin
 while i < #ARGV do
   local lane, due, override, last = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], i + 3 + 2 * ARGV[i + 3]
@@ -81,49 +92,60 @@ while i < #ARGV do
     queue = {n = 0}
     queues[lane] = queue
   end
-  local weight, max_reruns, size, unique, replace, waits_for, teller, till, lasts, slot
-  if override ~= '' then
-    weight, max_reruns, size, unique, replace, waits_for, teller = override:match('^(.-)|(.-)|(.-)|(.-)|(.-)|([^,]*),?(.*)$')
+  if override == '' then
+    -- Most jobs: nothing but the lane is to be known of them.
+    local m, before = queue.n, accepted
+    for a = i + 4, last, 2 do
+      place = place + 1
+      local id = ARGV[a]
+      if had[place] or seen[id] then
+        exists(place)
+      else
+        seen[id] = true
+        accepted = accepted + 2
+        specs[accepted - 1], specs[accepted] = id, ARGV[a + 1] .. stamp
+        m = m + 2
+        queue[m - 1], queue[m] = score, id
+      end
+    end
+    queue.n = m
+    if accepted > before and (not heads[lane] or due < heads[lane]) then heads[lane] = due end
+  else
+    local weight, max_reruns, size, unique, replace, waits_for, teller =
+      override:match('^(.-)|(.-)|(.-)|(.-)|(.-)|([^,]*),?(.*)$')
+    local till, lasts, slot
     if unique ~= '' then till, lasts, slot = slot_of(unique) end
-  end
-  for a = i + 4, last, 2 do
-    place = place + 1
-    local id, holds, state = ARGV[a], nil, nil
-    if had[place] and (waits_for or '') ~= '' and replace ~= '' then
-      metas = metas or redis.call('HMGET', KEYS[3], unpack(ids))
-      if void(metas[place]) then
-        had[place] = false
-        again[#again + 1] = {id = id, set = tonumber(replace), class = class_of(read(metas[place]).lane)}
-      end
-    end
-    if (teller or '') ~= '' and not had[place] and not seen[id] then
-      -- Whoever told last may enqueue it.
-      local gate, total = redis.call('HGET', KEYS[8], id .. '|'), totals(redis.call('HGET', KEYS[8], id .. '||') or '')
-      if not gate or total.by ~= teller then holds, state = '', 'moved' end
-    end
-    if slot and not holds and not had[place] and not seen[id] then holds, state = admit(slot, replace) end
-    if had[place] or seen[id] then
-      state = 'scheduled'
-      if had[place] then
+    for a = i + 4, last, 2 do
+      place = place + 1
+      local id, holds, state = ARGV[a], nil, nil
+      if had[place] and waits_for ~= '' and replace ~= '' then
         metas = metas or redis.call('HMGET', KEYS[3], unpack(ids))
-        local m = metas[place] and read(metas[place])
-        state = m and m.state or state
+        if void(metas[place]) then
+          had[place] = false
+          again[#again + 1] = {id = id, set = tonumber(replace), class = class_of(read(metas[place]).lane)}
+        end
       end
-      existing[#existing + 1] = place .. ':' .. state .. ':'
-    elseif holds then
-      existing[#existing + 1] = place .. ':' .. state .. ':' .. holds
-    else
-      seen[id] = true
-      accepted = accepted + 2
-      specs[accepted - 1] = id
-      specs[accepted] = ARGV[a + 1] .. stamp
-      if (waits_for or '') == '' then
-        queue[queue.n + 1] = score
-        queue[queue.n + 2] = id
-        queue.n = queue.n + 2
-        if not heads[lane] or due < heads[lane] then heads[lane] = due end
+      if teller ~= '' and not had[place] and not seen[id] then
+        -- Whoever told last may enqueue it.
+        local gate, total = redis.call('HGET', KEYS[8], id .. '|'), totals(redis.call('HGET', KEYS[8], id .. '||') or '')
+        if not gate or total.by ~= teller then holds, state = '', 'moved' end
       end
-      if override ~= '' then
+      if slot and not holds and not had[place] and not seen[id] then holds, state = admit(slot, replace) end
+      if had[place] or seen[id] then
+        exists(place)
+      elseif holds then
+        existing[#existing + 1] = place .. ':' .. state .. ':' .. holds
+      else
+        seen[id] = true
+        accepted = accepted + 2
+        specs[accepted - 1] = id
+        specs[accepted] = ARGV[a + 1] .. stamp
+        if waits_for == '' then
+          queue[queue.n + 1] = score
+          queue[queue.n + 2] = id
+          queue.n = queue.n + 2
+          if not heads[lane] or due < heads[lane] then heads[lane] = due end
+        end
         -- The lane's name without its last part, which says whether its jobs have been run.
         local m = fresh(ARGV[2 + lane]:match('^(.*):'), score)
         m.weight, m.max_reruns, m.size, m.unique = weight, max_reruns, size, unique

@@ -7,6 +7,12 @@
 -- A little above the count nothing goes yet, so that not each call pays for one.
 -- What has children stays until they are let go of, and a workflow until its list of jobs is; held gathers those.
 local held = {}
+local parents
+-- has_parents tells whether some job here has children.
+local function has_parents()
+  if parents == nil then parents = redis.call('HLEN', KEYS[#KEYS - 1]) > 0 end
+  return parents
+end
 local function outlived(set, meta, state, age, count, added, most)
   local over = count >= 0 and redis.call('ZCARD', set) + added - count or 0
   if added > 0 and over * 100 <= count then over = 0 end
@@ -16,7 +22,7 @@ local function outlived(set, meta, state, age, count, added, most)
   -- If the first of the set is not too old, none is, and nobody need read when they ended.
   local aged = oldest[2] + 0 < before
   if over <= 0 and not aged then return nil, false end
-  local some = redis.call('HLEN', KEYS[#KEYS - 1]) > 0
+  local some = has_parents()
   local ids, from, full = {}, 0, false
   -- Past those that are held, not for ever; and not where jobs are settled, each call of which would pay for it: the
   -- leader's chore does that.

@@ -44,7 +44,7 @@ local done, fields, moves, heads = {}, {}, {}, {}
 local errors, results = {}, {}
 local place, settled = 0, 0
 local finished = {}
-local family = redis.call('HLEN', KEYS[#KEYS - 1]) > 0
+local family = has_parents()
 local function refuse(id, epoch)
   stale[#stale + 1] = id
   stale[#stale + 1] = epoch
