@@ -15,7 +15,7 @@ func TestAClaimWithOneUnreadableRecordGivesTheOtherJobsAllTheSame(t *testing.T) 
 	lane := dianemo.Lane{Kind: "kind", Priority: 2}
 	claim := dianemo.Claim{Lanes: []dianemo.ClaimLane{{Lane: lane, Weight: 1}}}
 	for _, place := range []int64{0, 1} { // given again, for the first time
-		jobs := []any{place, "bad", spec, "1|running|x", "newer", spec, "2|who|knows", "good", spec, "1700000000000"}
+		jobs := []any{place, "bad - newer - good 1700000000000", spec, "1|running|x", spec, "2|who|knows", spec}
 		var answer dianemo.TurnReply
 		require.NoError(t, claimed([]any{"ok", now.UnixMicro(), []any{jobs}, []any{}, []any{}, "", int64(0)}, claim, &answer))
 		require.Len(t, answer.Jobs, 3)
@@ -25,5 +25,18 @@ func TestAClaimWithOneUnreadableRecordGivesTheOtherJobsAllTheSame(t *testing.T) 
 			require.True(t, place == 0 || answer.Jobs[i].Lane == lane)
 		}
 		require.Equal(t, now.UnixMicro(), answer.Jobs[0].Epoch)
+	}
+}
+
+func TestAClaimWhoseAnswerIsCutShortIsAnError(t *testing.T) {
+	claim := dianemo.Claim{Lanes: []dianemo.ClaimLane{{Lane: dianemo.Lane{Kind: "kind", Priority: 2}, Weight: 1}}}
+	for what, jobs := range map[string][]any{
+		"no words":          {int64(1)},
+		"no spec":           {int64(1), "a 1"},
+		"no record":         {int64(1), "a -", "spec"},
+		"the second's spec": {int64(1), "a 1 b 1", "spec"},
+	} {
+		var answer dianemo.TurnReply
+		require.ErrorContains(t, claimed([]any{"ok", int64(1), []any{jobs}, []any{}, []any{}, "", int64(0)}, claim, &answer), "claim answered", what)
 	}
 }

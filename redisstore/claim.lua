@@ -7,8 +7,10 @@
 --       then for each lane: name, base name, 'kind:priority', priority, grace (ms, -1 none), state of the expired,
 --       weight override (rounded up; 0 none), weight, max_reruns,
 --       then for each job that is kept for this peer, no id twice: place of its lane, id, until when it is kept (ms)
--- Reply {'ok', now (µs), batches of jobs {place of the lane, id, spec or false, record, or the due time of a job that had none, ...}, {id, state, base name of the expired, ...}, {lane, due, ...},
+-- Reply {'ok', now (µs), batches of jobs {place of the lane, words, specs and records ...}, {id, state, base name of the expired, ...}, {lane, due, ...},
 --       paused kinds, separated by spaces, 1 if it holds the lane}, {'superseded'}
+--       words: for each job its id, and when it is due if it had no record, else -. Then, for each job, its spec, false if
+--       that is missing, and the record if it had one
 -- A job that is kept for the peer is claimed before it is due, and is due then. If it is due later than it is kept, it was put
 -- off meanwhile: it is left alone.
 -- The lanes of a paused kind are passed over: nothing in them is claimed, nor ended here for its grace.
@@ -31,17 +33,20 @@ if answer then
   local ids = {}
   for id in got:gmatch('%S+') do ids[#ids + 1] = id end
   for word in gone:gmatch('%S+') do expired[#expired + 1] = word end
-  local batch = {0}
+  local words, batch, b = {}, {0, ''}, 2
   jobs[1] = batch
   if #ids > 0 then
     local metas, specs = redis.call('HMGET', KEYS[3], unpack(ids)), redis.call('HMGET', KEYS[2], unpack(ids))
     for j, id in ipairs(ids) do
       local m = metas[j] and read(metas[j])
       if m and m.state == 'running' and m.peer == ARGV[2] then
-        for _, v in ipairs({id, specs[j], metas[j]}) do batch[#batch + 1] = v end
+        words[#words + 1] = id .. ' -'
+        batch[b + 1], batch[b + 2] = specs[j], metas[j]
+        b = b + 2
       end
     end
   end
+  batch[2] = table.concat(words, ' ')
   return reply()
 end
 
@@ -127,7 +132,7 @@ for lane = 1, lanes do
   -- The record of a job that has none yet, around its due time.
   local before = '1|running|||' .. epoch .. '|' .. ARGV[2] .. '|' .. base .. '|'
   local after = '|' .. stamp .. '|0|0|1|' .. max_reruns .. '||||'
-  local late, stray, begun, from, heads, batch = {}, {}, n, 0, true, {lane}
+  local late, stray, begun, from, heads, words, batch = {}, {}, n, 0, true, {}, {lane, ''}
   local rests = paused and paused[class:match('^[^:]*')]
   -- These come first: what is due can be run elsewhere meanwhile.
   local kept = not rests and asked[lane] and kept_in(key, asked[lane])
@@ -189,7 +194,9 @@ for lane = 1, lanes do
       local id, spec, record = wanted[j], specs[j], records[j]
       -- A spec of a newer program is left alone; a missing one makes the job corrupt.
       if not spec or spec:byte(1, 1) <= newest then
-        local due, e, meta, told = dues[j], epoch, nil, nil
+        local due, e, meta = dues[j], epoch, nil
+        b = b + 1
+        batch[b] = spec
         if record then
           local m = record.m
           e = int(math.max(m.epoch + 1, now_us))
@@ -197,11 +204,12 @@ for lane = 1, lanes do
           m.lane, m.due, m.started, m.runs = base, due, stamp, int(m.runs + 1)
           if m.max_reruns == '' then m.max_reruns = max_reruns end
           meta = write(m)
-          told = meta
+          b = b + 1
+          batch[b], due = meta, '-'
           spent = spent + record.weight
         else
           if due ~= at then at, usual = due, before .. due .. after end
-          meta, told = usual, due
+          meta = usual
           spent = spent + weight
         end
         n = n + 1
@@ -209,8 +217,8 @@ for lane = 1, lanes do
         taken[n] = id
         metas[m - 1], metas[m] = id, meta
         runs[m - 1], runs[m] = e, id
-        batch[b + 1], batch[b + 2], batch[b + 3] = id, spec, told
-        b = b + 3
+        local k = (n - begun) * 2
+        words[k - 1], words[k] = id, due
       end
     end
     for level = 1, priority do room[level] = room[level] - spent end
@@ -225,7 +233,10 @@ for lane = 1, lanes do
     end
   end
   if n > begun or #late + #stray > 0 then touched[lane] = {first = begun + 1, last = n, heads = heads, late = late, stray = stray} end
-  if n > begun then jobs[#jobs + 1] = batch end
+  if n > begun then
+    batch[2] = table.concat(words, ' ') -- one long string costs the peer less than many short ones
+    jobs[#jobs + 1] = batch
+  end
   add('running', class, n - begun)
 end
 

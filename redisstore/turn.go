@@ -196,17 +196,8 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 	}
 	answer.Now = time.UnixMicro(number(reply[1]))
 	for _, batch := range list(reply[2]) {
-		jobs := list(batch)
-		if len(jobs) == 0 {
-			continue
-		}
-		var lane dianemo.ClaimLane
-		if place := number(jobs[0]); 1 <= place && place <= int64(len(claim.Lanes)) {
-			lane = claim.Lanes[place-1]
-		}
-		answer.Jobs = slices.Grow(answer.Jobs, len(jobs)/3)
-		for i := 1; i+2 < len(jobs); i += 3 {
-			answer.Jobs = append(answer.Jobs, begun(text(jobs[i]), text(jobs[i+1]), text(jobs[i+2]), lane, claim, answer.Now))
+		if err := begunIn(list(batch), claim, answer); err != nil {
+			return err
 		}
 	}
 	answer.Missed = moved(list(reply[3]))
@@ -217,6 +208,37 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 		answer.Next = claim.From + lanesPage
 	}
 	answer.Paused = strings.Fields(text(reply[5]))
+	return nil
+}
+
+// begunIn reads the jobs of one lane. Their ids share memory.
+func begunIn(batch []any, claim dianemo.Claim, answer *dianemo.TurnReply) error {
+	if len(batch) < 2 {
+		return fmt.Errorf("redisstore: claim answered %d values for a lane", len(batch))
+	}
+	var lane dianemo.ClaimLane
+	if place := number(batch[0]); 1 <= place && place <= int64(len(claim.Lanes)) {
+		lane = claim.Lanes[place-1]
+	}
+	words, texts := text(batch[1]), batch[2:]
+	answer.Jobs = slices.Grow(answer.Jobs, len(texts))
+	for words != "" {
+		var id, record string
+		id, words, _ = strings.Cut(words, " ")
+		record, words, _ = strings.Cut(words, " ")
+		used := 1
+		if record == "-" {
+			used = 2
+		}
+		if len(texts) < used {
+			return fmt.Errorf("redisstore: claim answered too little for job %.80q", id)
+		}
+		if used == 2 {
+			record = text(texts[1])
+		}
+		answer.Jobs = append(answer.Jobs, begun(id, text(texts[0]), record, lane, claim, answer.Now))
+		texts = texts[used:]
+	}
 	return nil
 }
 
