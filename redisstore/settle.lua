@@ -6,7 +6,7 @@
 --       for a lane and for failed jobs: the target (its place) of jobs that were cancelled, else 0;
 --       then what is kept in the targets ('target:ms:jobs ...', -1 no limit),
 --       then the number of groups of jobs that succeeded without a result, for each: target (its place), epoch,
---       number of jobs, their ids;
+--       their ids, separated by spaces: one long string costs less than many short ones;
 --       then for each other job: id, epoch, outcome ('own': fail, as its handler itself said), target, in (ms), reason,
 --       error, result
 -- Reply {'ok', news (as of enqueue), {id and epoch of each stale run ...}, {the same of each whose job
@@ -24,16 +24,15 @@ end
 local peer, stamp = ARGV[2], int(now)
 local begin = 5 + tonumber(ARGV[3]) * 4
 local ids, n = {}, 0
-local i = begin + 1
-for _ = 1, tonumber(ARGV[begin]) do
-  local last = i + 2 + ARGV[i + 2]
-  for a = i + 3, last do
+local singles = begin + 1 + 3 * ARGV[begin]
+local lasts = {} -- of each group, among the ids
+for i = begin + 1, singles - 1, 3 do
+  for id in ARGV[i + 2]:gmatch('%S+') do
     n = n + 1
-    ids[n] = ARGV[a]
+    ids[n] = id
   end
-  i = last + 1
+  lasts[i] = n
 end
-local singles = i
 for a = singles, #ARGV, 8 do
   n = n + 1
   ids[n] = ARGV[a]
@@ -67,37 +66,35 @@ end
 
 -- Most jobs: what changes stands at the head of the record, which need not be taken apart. A record does not name its job:
 -- those that were due and claimed together have the same.
-i = begin + 1
-for _ = 1, tonumber(ARGV[begin]) do
-  local target, epoch, last = tonumber(ARGV[i]), ARGV[i + 1], i + 2 + ARGV[i + 2]
+for i = begin + 1, singles - 1, 3 do
+  local target, epoch = tonumber(ARGV[i]), ARGV[i + 1]
   local class = ARGV[2 + target * 4]
   local from = '1|running|||' .. epoch .. '|' .. peer .. '|'
   local to = '1|succeeded||' .. stamp .. '|' .. epoch .. '|' .. peer .. '|'
   local rest, before = #from + 1, settled
   local same, changed
-  for a = i + 3, last do
-    place = place + 1
-    local record = metas[place]
+  for at = place + 1, lasts[i] do
+    local id, record = ids[at], metas[at]
     if record and record == same then
-      move(target, stamp, ARGV[a], changed)
+      move(target, stamp, id, changed)
     elseif record and record:find(from, 1, true) == 1 then
       same, changed = record, to .. record:sub(rest)
-      move(target, stamp, ARGV[a], changed)
+      move(target, stamp, id, changed)
     else
       local m = record and read(record)
       if not m or m.epoch ~= epoch or m.peer ~= peer then
-        refuse(ARGV[a], epoch)
+        refuse(id, epoch)
       elseif m.state == 'running' then
         -- It was cancelled, and has succeeded all the same.
         m.state, m.reason, m.ended = 'succeeded', '', stamp
-        move(target, stamp, ARGV[a], write(m))
+        move(target, stamp, id, write(m))
       end
       -- Else it was settled before, by this very run.
     end
   end
+  place = lasts[i]
   add('running', class, before - settled)
   add('succeeded', class, settled - before)
-  i = last + 1
 end
 
 for a = singles, #ARGV, 8 do

@@ -70,7 +70,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 	places := make(map[target]int, 4)
 	var kept []string
 	trimmed := make(map[string]bool, 2)
-	args := make([]any, 3, 3+4*4+2*len(settle))
+	args := make([]any, 3, 3+4*4+16)
 	targets := make([]int, len(settle))
 	// place declares a target. One that is a lane, or the set of failed jobs,
 	// needs another one, for jobs that were cancelled while they ran.
@@ -126,7 +126,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 		epoch  int64
 	}
 	var order []group
-	groups := make(map[group][]string, 4)
+	groups := make(map[group][]byte, 4) // ids, separated by spaces
 	var singles []any
 	for i := range settle {
 		r := &settle[i]
@@ -144,17 +144,16 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 			continue
 		}
 		g := group{targets[i], r.Epoch}
-		if groups[g] == nil {
+		ids := groups[g]
+		if ids == nil {
 			order = append(order, g)
+			ids = make([]byte, 0, (len(settle)-i)*(len(r.ID)+1))
 		}
-		groups[g] = append(groups[g], r.ID)
+		groups[g] = append(append(ids, r.ID...), ' ')
 	}
 	args = append(args, strings.Join(kept, " "), len(order))
 	for _, g := range order {
-		args = append(args, g.target, g.epoch, len(groups[g]))
-		for _, id := range groups[g] {
-			args = append(args, id)
-		}
+		args = append(args, g.target, g.epoch, groups[g])
 	}
 	args = append(args, singles...)
 	return command{s.scripts.settle, append(keys, t.key("unique"), t.key("spec"), t.key("kids"), t.key("outbox")), args}
