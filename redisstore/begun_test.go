@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -15,7 +16,9 @@ func TestAClaimWithOneUnreadableRecordGivesTheOtherJobsAllTheSame(t *testing.T) 
 	lane := dianemo.Lane{Kind: "kind", Priority: 2}
 	claim := dianemo.Claim{Lanes: []dianemo.ClaimLane{{Lane: lane, Weight: 1}}}
 	for _, place := range []int64{0, 1} { // given again, for the first time
-		jobs := []any{place, "bad - newer - good 1700000000000", spec, "1|running|x", spec, "2|who|knows", spec}
+		size := strconv.Itoa(len(spec))
+		jobs := []any{place, "bad r11 " + size + " newer r11 " + size + " good 1700000000000 " + size,
+			"1|running|x" + spec + "2|who|knows" + spec + spec}
 		var answer dianemo.TurnReply
 		require.NoError(t, claimed([]any{"ok", now.UnixMicro(), []any{jobs}, []any{}, []any{}, "", int64(0)}, claim, &answer))
 		require.Len(t, answer.Jobs, 3)
@@ -31,10 +34,13 @@ func TestAClaimWithOneUnreadableRecordGivesTheOtherJobsAllTheSame(t *testing.T) 
 func TestAClaimWhoseAnswerIsCutShortIsAnError(t *testing.T) {
 	claim := dianemo.Claim{Lanes: []dianemo.ClaimLane{{Lane: dianemo.Lane{Kind: "kind", Priority: 2}, Weight: 1}}}
 	for what, jobs := range map[string][]any{
-		"no words":          {int64(1)},
-		"no spec":           {int64(1), "a 1"},
-		"no record":         {int64(1), "a -", "spec"},
-		"the second's spec": {int64(1), "a 1 b 1", "spec"},
+		"no texts":          {int64(1), "a 1 5"},
+		"a short spec":      {int64(1), "a 1 5", "1234"},
+		"a short record":    {int64(1), "a r9 5", "12345"},
+		"no number":         {int64(1), "a 1 five", "12345"},
+		"a negative one":    {int64(1), "a r-3 5", "12345"},
+		"too few words":     {int64(1), "a 1", "12345"},
+		"the second's spec": {int64(1), "a 1 5 b 1 5", "123456"},
 	} {
 		var answer dianemo.TurnReply
 		require.ErrorContains(t, claimed([]any{"ok", int64(1), []any{jobs}, []any{}, []any{}, "", int64(0)}, claim, &answer), "claim answered", what)

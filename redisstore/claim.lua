@@ -7,10 +7,10 @@
 --       then for each lane: name, base name, 'kind:priority', priority, grace (ms, -1 none), state of the expired,
 --       weight override (rounded up; 0 none), weight, max_reruns,
 --       then for each job that is kept for this peer, no id twice: place of its lane, id, until when it is kept (ms)
--- Reply {'ok', now (µs), batches of jobs {place of the lane, words, specs and records ...}, {id, state, base name of the expired, ...}, {lane, due, ...},
+-- Reply {'ok', now (µs), batches of jobs {place of the lane, words, texts}, {id, state, base name of the expired, ...}, {lane, due, ...},
 --       paused kinds, separated by spaces, 1 if it holds the lane}, {'superseded'}
---       words: for each job its id, and when it is due if it had no record, else -. Then, for each job, its spec, false if
---       that is missing, and the record if it had one
+--       words: for each job its id, when it is due, or, if it had a record, r and the length of that, and the length of
+--       its spec, - if that is missing; texts: their records and specs, one behind the other
 -- A job that is kept for the peer is claimed before it is due, and is due then. If it is due later than it is kept, it was put
 -- off meanwhile: it is left alone.
 -- The lanes of a paused kind are passed over: nothing in them is claimed, nor ended here for its grace.
@@ -26,6 +26,14 @@ local function reply()
   return {'ok', int(now_us), jobs, expired, page, had_signs[4] or '', held}
 end
 
+-- One long string costs Redis and the peer less than many short ones. Most specs have one of a few lengths.
+local sizes = {}
+local function size_of(s)
+  local size = sizes[#s] or int(#s)
+  sizes[#s] = size
+  return size
+end
+
 if answer then
   -- The same call again: the jobs that it got and that still run here.
   local got, gone, hold = answer:match('^(.*)|(.*)|(.*)$')
@@ -33,20 +41,18 @@ if answer then
   local ids = {}
   for id in got:gmatch('%S+') do ids[#ids + 1] = id end
   for word in gone:gmatch('%S+') do expired[#expired + 1] = word end
-  local words, batch, b = {}, {0, ''}, 2
-  jobs[1] = batch
+  local words, texts = {}, {}
   if #ids > 0 then
     local metas, specs = redis.call('HMGET', KEYS[3], unpack(ids)), redis.call('HMGET', KEYS[2], unpack(ids))
     for j, id in ipairs(ids) do
       local m = metas[j] and read(metas[j])
       if m and m.state == 'running' and m.peer == ARGV[2] then
-        words[#words + 1] = id .. ' -'
-        batch[b + 1], batch[b + 2] = specs[j], metas[j]
-        b = b + 2
+        words[#words + 1] = id .. ' r' .. size_of(metas[j]) .. ' ' .. (specs[j] and size_of(specs[j]) or '-')
+        texts[#texts + 1] = metas[j] .. (specs[j] or '')
       end
     end
   end
-  batch[2] = table.concat(words, ' ')
+  jobs[1] = {0, table.concat(words, ' '), table.concat(texts)}
   return reply()
 end
 
@@ -132,7 +138,7 @@ for lane = 1, lanes do
   -- The record of a job that has none yet, around its due time.
   local before = '1|running|||' .. epoch .. '|' .. ARGV[2] .. '|' .. base .. '|'
   local after = '|' .. stamp .. '|0|0|1|' .. max_reruns .. '||||'
-  local late, stray, begun, from, heads, words, batch = {}, {}, n, 0, true, {}, {lane, ''}
+  local late, stray, begun, from, heads, words, texts = {}, {}, n, 0, true, {}, {}
   local rests = paused and paused[class:match('^[^:]*')]
   -- These come first: what is due can be run elsewhere meanwhile.
   local kept = not rests and asked[lane] and kept_in(key, asked[lane])
@@ -189,14 +195,12 @@ for lane = 1, lanes do
     local specs = w > 0 and redis.call('HMGET', KEYS[2], unpack(wanted, 1, w))
     local spent, had_n = 0, n
     local at, usual -- the record of those that are due then
-    local b = #batch
+    local t = #texts
     for j = 1, w do
       local id, spec, record = wanted[j], specs[j], records[j]
       -- A spec of a newer program is left alone; a missing one makes the job corrupt.
       if not spec or spec:byte(1, 1) <= newest then
         local due, e, meta = dues[j], epoch, nil
-        b = b + 1
-        batch[b] = spec
         if record then
           local m = record.m
           e = int(math.max(m.epoch + 1, now_us))
@@ -204,8 +208,8 @@ for lane = 1, lanes do
           m.lane, m.due, m.started, m.runs = base, due, stamp, int(m.runs + 1)
           if m.max_reruns == '' then m.max_reruns = max_reruns end
           meta = write(m)
-          b = b + 1
-          batch[b], due = meta, '-'
+          t = t + 1
+          texts[t], due = meta, 'r' .. size_of(meta)
           spent = spent + record.weight
         else
           if due ~= at then at, usual = due, before .. due .. after end
@@ -217,8 +221,12 @@ for lane = 1, lanes do
         taken[n] = id
         metas[m - 1], metas[m] = id, meta
         runs[m - 1], runs[m] = e, id
-        local k = (n - begun) * 2
-        words[k - 1], words[k] = id, due
+        local k = (n - begun) * 3
+        words[k - 2], words[k - 1], words[k] = id, due, '-'
+        if spec then
+          t = t + 1
+          words[k], texts[t] = size_of(spec), spec
+        end
       end
     end
     for level = 1, priority do room[level] = room[level] - spent end
@@ -233,10 +241,7 @@ for lane = 1, lanes do
     end
   end
   if n > begun or #late + #stray > 0 then touched[lane] = {first = begun + 1, last = n, heads = heads, late = late, stray = stray} end
-  if n > begun then
-    batch[2] = table.concat(words, ' ') -- one long string costs the peer less than many short ones
-    jobs[#jobs + 1] = batch
-  end
+  if n > begun then jobs[#jobs + 1] = {lane, table.concat(words, ' '), table.concat(texts)} end
   add('running', class, n - begun)
 end
 

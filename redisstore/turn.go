@@ -212,33 +212,42 @@ func claimed(reply []any, claim dianemo.Claim, answer *dianemo.TurnReply) error 
 
 // begunIn reads the jobs of one lane. Their ids share memory.
 func begunIn(batch []any, claim dianemo.Claim, answer *dianemo.TurnReply) error {
-	if len(batch) < 2 {
+	if len(batch) != 3 {
 		return fmt.Errorf("redisstore: claim answered %d values for a lane", len(batch))
 	}
 	var lane dianemo.ClaimLane
 	if place := number(batch[0]); 1 <= place && place <= int64(len(claim.Lanes)) {
 		lane = claim.Lanes[place-1]
 	}
-	words, texts := text(batch[1]), batch[2:]
-	answer.Jobs = slices.Grow(answer.Jobs, len(texts))
+	words, texts := text(batch[1]), text(batch[2])
+	answer.Jobs = slices.Grow(answer.Jobs, strings.Count(words, " ")/3+1)
 	for words != "" {
-		var id, record string
+		var id, record, size, spec string
 		id, words, _ = strings.Cut(words, " ")
 		record, words, _ = strings.Cut(words, " ")
-		used := 1
-		if record == "-" {
-			used = 2
+		size, words, _ = strings.Cut(words, " ")
+		whole := true
+		if had, ok := strings.CutPrefix(record, "r"); ok {
+			record, texts, whole = cut(texts, had)
 		}
-		if len(texts) < used {
+		if whole && size != "-" {
+			spec, texts, whole = cut(texts, size)
+		}
+		if !whole {
 			return fmt.Errorf("redisstore: claim answered too little for job %.80q", id)
 		}
-		if used == 2 {
-			record = text(texts[1])
-		}
-		answer.Jobs = append(answer.Jobs, begun(id, text(texts[0]), record, lane, claim, answer.Now))
-		texts = texts[used:]
+		answer.Jobs = append(answer.Jobs, begun(id, spec, record, lane, claim, answer.Now))
 	}
 	return nil
+}
+
+// cut returns so many bytes of a text, and those behind them, if there are as many.
+func cut(text, size string) (head, rest string, ok bool) {
+	n, err := strconv.Atoi(size)
+	if err != nil || n < 0 || n > len(text) {
+		return "", text, false
+	}
+	return text[:n], text[n:], true
 }
 
 // begun reads one claimed job. A job that had no record runs for the first
