@@ -336,7 +336,8 @@ func TestAnUnknownTailIsKeptByteForByte(t *testing.T) {
 	})
 }
 
-// In a lane whose jobs are due together, or apart, or both, each is claimed with its own due time, and the record says so too.
+// In a lane whose jobs are due together, or apart, or both, each is claimed with its own due time, and its record says so, also
+// once it has succeeded.
 func TestAClaimTellsWhenEachJobWasDue(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		base := time.UnixMilli(1_000_000_000_000)
@@ -362,9 +363,17 @@ func TestAClaimTellsWhenEachJobWasDue(t *testing.T) {
 				reply, err := f.Turn(t.Context(), partition, f.call(owner), nil, claim)
 				require.NoError(t, err, name)
 				require.Len(t, reply.Jobs, []int{1, 2, 57}[got], name)
+				var settle []dianemo.Settlement
 				for _, job := range reply.Jobs {
 					require.True(t, want[job.ID].Equal(job.Due), "%s: %s", name, job.ID)
 					require.Equal(t, fmt.Sprint(want[job.ID].UnixMilli()), splitRecord(f.record(job.ID))[7], "%s: %s", name, job.ID)
+					settle = append(settle, dianemo.Settlement{ID: job.ID, Lane: l, Epoch: job.Epoch, Outcome: dianemo.Succeed})
+				}
+				require.Empty(t, f.settle(partition, owner, settle...), name)
+				for _, job := range reply.Jobs {
+					record := splitRecord(f.record(job.ID))
+					require.Equal(t, string(dianemo.Succeeded), record[1], "%s: %s", name, job.ID)
+					require.Equal(t, fmt.Sprint(want[job.ID].UnixMilli()), record[7], "%s: %s", name, job.ID)
 				}
 			}
 		}
