@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -331,6 +332,50 @@ func TestAnUnknownTailIsKeptByteForByte(t *testing.T) {
 			require.Len(t, jobs, 1)
 			require.Empty(t, f.settle(partition, owner, dianemo.Settlement{ID: id, Lane: jobs[0].Lane, Epoch: jobs[0].Epoch, Outcome: outcome}))
 			require.Contains(t, f.rdb.HGet(ctx, f.key(id, "meta"), id).Val(), "|"+tail)
+		}
+	})
+}
+
+// In a lane whose jobs are due together, or apart, or both, each is claimed with its own due time, and its record says so, also
+// once it has succeeded.
+func TestAClaimTellsWhenEachJobWasDue(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		base := time.UnixMilli(1_000_000_000_000)
+		for name, due := range map[string]func(i int) int{
+			"together":    func(int) int { return 0 },
+			"in clusters": func(i int) int { return i / 13 },
+			"one alone":   func(i int) int { return min(i/59, 1) },
+			"apart":       func(i int) int { return i * 1000 },
+		} {
+			l := lane("kind" + strings.ReplaceAll(name, " ", "-"))
+			want := map[string]time.Time{}
+			var records []dianemo.Record
+			for i := range 60 {
+				r := record(fmt.Sprintf("%s%s@%02d", all, l.Kind, i), l)
+				r.RunAt = base.Add(time.Duration(due(i)) * time.Millisecond)
+				want[r.ID] = r.RunAt
+				records = append(records, r)
+			}
+			f.enqueue(records...)
+			partition := f.Partition(records[0].ID)
+			for got := range 3 {
+				claim := dianemo.Claim{Limit: []int{1, 2, 100}[got], Room: roomFor(1000), Lanes: []dianemo.ClaimLane{claimLane(l)}, BeatEvery: 5 * time.Second}
+				reply, err := f.Turn(t.Context(), partition, f.call(owner), nil, claim)
+				require.NoError(t, err, name)
+				require.Len(t, reply.Jobs, []int{1, 2, 57}[got], name)
+				var settle []dianemo.Settlement
+				for _, job := range reply.Jobs {
+					require.True(t, want[job.ID].Equal(job.Due), "%s: %s", name, job.ID)
+					require.Equal(t, fmt.Sprint(want[job.ID].UnixMilli()), splitRecord(f.record(job.ID))[7], "%s: %s", name, job.ID)
+					settle = append(settle, dianemo.Settlement{ID: job.ID, Lane: l, Epoch: job.Epoch, Outcome: dianemo.Succeed})
+				}
+				require.Empty(t, f.settle(partition, owner, settle...), name)
+				for _, job := range reply.Jobs {
+					record := splitRecord(f.record(job.ID))
+					require.Equal(t, string(dianemo.Succeeded), record[1], "%s: %s", name, job.ID)
+					require.Equal(t, fmt.Sprint(want[job.ID].UnixMilli()), record[7], "%s: %s", name, job.ID)
+				}
+			}
 		}
 	})
 }
