@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -51,7 +53,85 @@ func measureCalls(ctx context.Context, out io.Writer) error {
 	if err := m.store.Open(ctx); err != nil {
 		return err
 	}
-	return m.all(ctx)
+	if err := m.all(ctx); err != nil {
+		return err
+	}
+	return m.memory(ctx)
+}
+
+// memory measures what a job takes that waits, is blocked by one parent, or has succeeded and is kept.
+func (m *meter) memory(ctx context.Context) error {
+	store := redisstore.New(m.rdb, redisstore.Options{Namespace: "memory", Partitions: 1})
+	client, err := dianemo.NewClient(store, dianemo.ClientConfig{})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	kind := dianemo.NewKind[string]("mail.send", dianemo.Policy{Keep: dianemo.Keep{dianemo.Succeeded: {Jobs: dianemo.Unlimited}}})
+	args := strings.Repeat("x", payload-2) // and the quotes
+	const jobs = 60_000
+	held := func(name string, change func() error) error {
+		before, _, err := m.read(ctx)
+		if err != nil {
+			return err
+		}
+		if err := change(); err != nil {
+			return err
+		}
+		after, _, err := m.read(ctx)
+		fmt.Fprintf(m.out, "%-10s %7.0f bytes of memory per job\n", name, float64(after.Memory-before.Memory)/jobs)
+		return err
+	}
+	fill := func(options func(i int) dianemo.Options) error {
+		requests := make([]dianemo.Request, jobs)
+		for i := range requests {
+			requests[i] = kind.NewWith(args, options(i))
+		}
+		for some := range slices.Chunk(requests, 5000) {
+			if _, err := client.EnqueueMany(ctx, some...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	parents := make([]dianemo.Request, 1000)
+	for i := range parents {
+		parents[i] = kind.NewWith(args, dianemo.Options{RunAt: time.Now().Add(time.Hour)})
+	}
+	ids, err := client.EnqueueMany(ctx, parents...)
+	if err != nil {
+		return err
+	}
+	err = held("blocked", func() error {
+		return fill(func(i int) dianemo.Options {
+			return dianemo.Options{Parents: dianemo.After(ids[i%len(ids)])}
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if err := held("waiting", func() error { return fill(func(int) dianemo.Options { return dianemo.Options{} }) }); err != nil {
+		return err
+	}
+	return held("to succeed", func() error {
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		left := atomic.Int64{}
+		left.Store(jobs)
+		hooks := &dianemo.Hooks{Settle: func(dianemo.SettleInfo) {
+			if left.Add(-1) == 0 {
+				stop()
+			}
+		}}
+		peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: large, Load: dianemo.LoadConfig{Off: true}, Hooks: hooks, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return err
+		}
+		if err := kind.Handle(peer, func(context.Context, *dianemo.Job[string]) error { return nil }); err != nil {
+			return err
+		}
+		return peer.Run(ctx)
+	})
 }
 
 // of runs n calls and says what one cost.

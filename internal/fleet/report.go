@@ -36,16 +36,13 @@ type NodeReport struct {
 func (w *world) report() Report {
 	seconds := w.For.Seconds()
 	jobs, started := w.jobs-w.counted.jobs, w.started-w.counted.started
-	r := Report{Jobs: float64(jobs) / seconds, Started: float64(started) / seconds, Growth: jobs - started, Again: w.again, Vacant: w.vacant,
+	r := Report{Jobs: float64(jobs) / seconds, Started: float64(started) / seconds, Growth: jobs - started, Again: w.again, Vacant: w.vacant + w.unled(),
 		P50: w.delays.Quantile(0.5), P99: w.delays.Quantile(0.99), Max: w.delays.Quantile(1)}
 	if w.lastReap > 0 {
 		r.LastReap = w.lastReap - w.KillAt
 	}
 	for i := range w.partitions {
 		r.Waiting += len(w.partitions[i].lane)
-	}
-	if w.leader != nil && w.now > w.lease {
-		r.Vacant += w.now - max(w.lease, w.began)
 	}
 	var claims, empties int
 	for _, n := range w.nodes {

@@ -26,7 +26,8 @@ type world struct {
 	unheard map[int]bool
 	leader  *peer
 	lease   time.Duration // until when
-	vacant  time.Duration // how long nobody led, since it is counted
+	died    time.Duration // when the leader did, if it has
+	vacant  time.Duration // how long nobody led, since it is counted: the lease of a dead one counts as nobody's
 
 	// What is counted.
 	began    time.Duration
@@ -227,16 +228,26 @@ func (w *world) stand(p *peer, up bool, load float64) []int {
 // bid is the lease.
 func (w *world) bid(p *peer) {
 	if w.leader == p || w.now >= w.lease {
-		if w.now > w.lease {
-			w.vacant += w.now - max(w.lease, w.began)
-		}
+		w.vacant += w.unled()
 		w.leader, w.lease = p, w.now+w.Settings.Lease
 	}
+}
+
+// unled is for how long nobody has led by now.
+func (w *world) unled() time.Duration {
+	since := w.lease
+	if w.leader != nil && w.leader.dead {
+		since = min(since, w.died)
+	}
+	return max(w.now-max(since, w.began), 0)
 }
 
 func (w *world) kill() {
 	for i, p := range w.peers {
 		if p == w.leader || i < int(w.Kill*float64(len(w.peers))) {
+			if p == w.leader {
+				w.died = w.now
+			}
 			p.die()
 		}
 	}
