@@ -162,7 +162,10 @@ func TestAnIdlePeerSendsWhatASimulatedOneDoes(t *testing.T) {
 		require.InDelta(t, want[sort], each[sort], 0.25, sortNames[sort])
 	}
 	// Each loop looks when it is made, and again when messages can be heard.
+	s.Together = true
+	looks := simulate(s)
 	require.InDelta(t, 2*s.Peers*s.Partitions, first[empty], float64(s.Peers*s.Partitions)/4)
+	require.InDelta(t, 2*s.Peers*s.Partitions, looks.Nodes[0].Calls[empty]*s.For.Seconds(), float64(s.Peers*s.Partitions)/4)
 }
 
 func TestAFullPeerSendsWhatASimulatedOneDoes(t *testing.T) {
