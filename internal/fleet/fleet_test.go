@@ -109,7 +109,7 @@ func TestEachJobIsStartedOnceAndNoneIsLost(t *testing.T) {
 			}
 			for _, p := range w.peers {
 				for i := range p.parts {
-					require.False(t, !p.dead && (p.parts[i].turning || p.parts[i].ended > 0), "a loop hangs")
+					require.False(t, !p.dead && (p.parts[i].turning || p.parts[i].settling || p.parts[i].ended > 0), "a loop hangs")
 				}
 			}
 			if name == "deaths" {

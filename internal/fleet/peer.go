@@ -30,18 +30,20 @@ type place struct {
 
 const never = time.Duration(math.MinInt64)
 
-// A part is a peer's work in one partition: a loop with one turn under way.
+// A part is a peer's work in one partition: a loop that claims and one that settles, each
+// with one turn under way.
 type part struct {
-	ready   bool // it was kicked, and will look at what there is to do
-	turning bool // a turn is under way
-	beaten  bool // a beat is
-	look    bool
-	due     time.Duration // of the first job, as last heard; never: there is none
-	known   time.Duration // since when that is known
-	told    time.Duration // for which due time another peer was told
-	lonely  time.Duration // when nobody could be told
-	held    []job
-	ended   int // jobs that have returned and are not settled
+	ready    bool // it was kicked, and will look at what there is to do
+	turning  bool // a turn is under way that claims, or stands up or down
+	settling bool // one that settles
+	beaten   bool // a beat is
+	look     bool
+	due      time.Duration // of the first job, as last heard; never: there is none
+	known    time.Duration // since when that is known
+	told     time.Duration // for which due time another peer was told
+	lonely   time.Duration // when nobody could be told
+	held     []job
+	ended    int // jobs that have returned and are not being settled
 	waker
 }
 
@@ -159,18 +161,23 @@ func (p *peer) stance(looks bool) (up, down bool) {
 	return true, false
 }
 
-// step is one look of a loop at what there is to do.
+// step is one look of the loops at what there is to do.
 func (p *peer) step(partition int) {
 	part := &p.parts[partition]
 	part.ready = false
-	if part.turning || p.dead {
+	if p.dead {
+		return
+	}
+	if settles := min(part.ended, maxCall); settles > 0 && !part.settling {
+		part.settling, part.ended = true, part.ended-settles
+		p.turn(turn{peer: p, partition: partition, settles: settles}, 1)
+	}
+	if part.turning {
 		return // it looks again when the turn is over
 	}
-	settles := min(part.ended, maxCall)
-	grant, claims, up, down := p.plan(partition)
-	if settles > 0 || claims || up || down {
-		part.turning, part.ended = true, part.ended-settles
-		p.turn(turn{peer: p, partition: partition, settles: settles, claims: claims, grant: grant, up: up, down: down}, 1)
+	if grant, claims, up, down := p.plan(partition); claims || up || down {
+		part.turning = true
+		p.turn(turn{peer: p, partition: partition, claims: claims, grant: grant, up: up, down: down}, 1)
 	}
 }
 
@@ -221,7 +228,7 @@ func (p *peer) passOn(partition int) {
 	})
 }
 
-// A turn settles, stands up or down, and claims, in one round trip; on a cluster the second goes to another node.
+// A turn settles; or it stands up or down, and claims, in one round trip; on a cluster the first of these goes to another node.
 type turn struct {
 	peer      *peer
 	partition int
@@ -288,6 +295,11 @@ func (p *peer) turn(t turn, attempt int) {
 // turned takes in the answer.
 func (p *peer) turned(t *turn) {
 	part := &p.parts[t.partition]
+	if t.settles > 0 {
+		part.settling = false
+		p.kick(t.partition)
+		return
+	}
 	part.turning = false
 	if t.up || t.down {
 		p.under = false
