@@ -29,11 +29,12 @@ func (part *partition) settle(ctx context.Context) {
 				settlements[i].Keep = some[i].run.policy.Keep.Of(state)
 			}
 		}
-		reply, _, ok := part.call(ctx, &part.settles, settlements, Claim{})
+		reply, begin, ok := part.call(ctx, &part.settles, settlements, Claim{})
 		if !ok {
 			part.putBack(some)
 			return
 		}
+		part.settling.learn(time.Since(begin), len(some))
 		part.settled(some, reply)
 		part.heard(reply)
 		part.kick() // the peer may be closing
@@ -45,7 +46,7 @@ func (part *partition) take() []finished {
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	n, bytes := 0, 0
-	for ; n < min(len(part.finished), MaxCallJobs); n++ {
+	for ; n < min(len(part.finished), part.settling.jobs); n++ {
 		s := &part.finished[n].settlement
 		if bytes += len(s.Result) + len(s.Error); n > 0 && bytes > MaxCallBytes {
 			break
@@ -97,4 +98,24 @@ func (part *partition) finish(r *run, s Settlement) {
 	part.peer.ledger.release(r.priority, r.weight)
 	part.kick()
 	signal(part.ended)
+}
+
+// A pace is how much one call carries, by how long calls take: each is to hold the store
+// for less than 5 ms. What it waits there for another call counts, too.
+type pace struct {
+	jobs int           // at most
+	trip time.Duration // the quickest call so far: mostly the network's part
+}
+
+// learn takes in how long a call took, and how many jobs were in it.
+func (p *pace) learn(took time.Duration, jobs int) {
+	if p.trip == 0 || took < p.trip {
+		p.trip = took
+	}
+	switch held := took - p.trip; {
+	case held > 5*time.Millisecond && jobs > 32:
+		p.jobs = max(jobs*3/4, 32)
+	case held < 3*time.Millisecond && jobs == p.jobs:
+		p.jobs = min(p.jobs+32, MaxCallJobs)
+	}
 }

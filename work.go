@@ -28,25 +28,26 @@ type partition struct {
 	news     []string        // kinds of which there was news
 	near     []NearJob       // kept for this peer
 
-	settles uint64 // number of the last settling call; only the loop that settles touches it
+	// Only the loop that settles touches these.
+	settles  uint64 // number of the last call
+	settling pace
 
 	// Only the loop that claims touches these.
-	claims  uint64 // number of the last claim
-	view    laneView
-	page    int           // where the next listing of lanes begins
-	place   place         // in the line for tokens
-	batch   int           // jobs claimed at most, by how long turns take
-	ahead   time.Duration // the store's clock less ours
-	least   time.Duration // the least that this can be
-	watched time.Time     // when it last asked for a round
-	known   time.Time     // the store's clock when the view was last heard of
-	trip    time.Duration // the quickest turn so far: mostly the network's part
-	heavy   *laneKnown    // whose job tokens are saved for
-	renew   bool          // the hold on it is to be renewed
-	planned time.Time     // the store\'s clock when the last plan was made
-	owed    bool          // it is to look once there are tokens again
-	next    time.Time     // when it is to plan again, for example since a lane's patience ends, by our clock; zero: never
-	carry   levels        // the peer's capacity at the last plan
+	claims   uint64 // number of the last claim
+	claiming pace
+	view     laneView
+	page     int           // where the next listing of lanes begins
+	place    place         // in the line for tokens
+	ahead    time.Duration // the store's clock less ours
+	least    time.Duration // the least that this can be
+	watched  time.Time     // when it last asked for a round
+	known    time.Time     // the store's clock when the view was last heard of
+	heavy    *laneKnown    // whose job tokens are saved for
+	renew    bool          // the hold on it is to be renewed
+	planned  time.Time     // the store's clock when the last plan was made
+	owed     bool          // it is to look once there are tokens again
+	next     time.Time     // when it is to plan again, for example since a lane's patience ends, by our clock; zero: never
+	carry    levels        // the peer's capacity at the last plan
 
 	told    atomic.Bool  // a message about runs came since the last claim was sent
 	beaten  atomic.Bool  // a beat is under way
@@ -73,7 +74,8 @@ type finished struct {
 }
 
 func newPartition(p *Peer, number int) *partition {
-	part := &partition{peer: p, number: number, kicked: make(chan struct{}, 1), ended: make(chan struct{}, 1), held: map[RunRef]*run{}, batch: MaxCallJobs}
+	part := &partition{peer: p, number: number, kicked: make(chan struct{}, 1), ended: make(chan struct{}, 1), held: map[RunRef]*run{},
+		settling: pace{jobs: MaxCallJobs}, claiming: pace{jobs: MaxCallJobs}}
 	part.place.call = part.kick
 	part.look.Store(true)
 	for name, kind := range p.kinds {
@@ -152,7 +154,7 @@ func (part *partition) claim(ctx, base context.Context) {
 		}
 		part.heard(reply)
 		if claim.Limit > 0 {
-			part.measure(begin, reply, claim)
+			part.measure(begin, reply)
 			part.learn(claim, reply)
 			part.begin(base, grant, reply)
 		}
@@ -259,10 +261,10 @@ func (part *partition) plan() (Claim, levels) {
 	}
 	part.owed = false
 	if jobs == 0 {
-		jobs = part.batch // without a budget it only learns what there is, so that what becomes free goes to the most urgent
+		jobs = part.claiming.jobs // without a budget it only learns what there is, so that what becomes free goes to the most urgent
 	}
 	near = slices.DeleteFunc(near, func(l *laneKnown) bool { return l.nearNeed(capacity) > grant.fits(l.Priority) })
-	claim := Claim{Limit: min(part.batch, jobs), Room: grant, Lanes: part.view.choose(near, due, grant, capacity, part.takeNews(), part.may),
+	claim := Claim{Limit: min(part.claiming.jobs, jobs), Room: grant, Lanes: part.view.choose(near, due, grant, capacity, part.takeNews(), part.may),
 		From: part.page, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter, Hold: hold}
 	if len(near) > 0 {
 		claim.Near = part.chooseNear(near)
@@ -365,24 +367,12 @@ func (part *partition) call(ctx context.Context, last *uint64, settle []Settleme
 	}
 }
 
-// measure learns the store's clock, and how large a batch may be: a turn is to
-// hold the store for less than 5 ms.
-func (part *partition) measure(begin time.Time, reply TurnReply, claim Claim) {
+// measure learns the store's clock, and how much a claim may carry.
+func (part *partition) measure(begin time.Time, reply TurnReply) {
 	took := time.Since(begin)
-	if part.trip == 0 || took < part.trip {
-		part.trip = took
-	}
-	if claim.Limit == 0 {
-		return
-	}
-	if part.ahead == 0 || took < 8*part.trip+50*time.Millisecond { // else where in it the clock was read is a guess
+	part.claiming.learn(took, len(reply.Jobs))
+	if part.ahead == 0 || took < 8*part.claiming.trip+50*time.Millisecond { // else where in it the clock was read is a guess
 		part.ahead, part.least = reply.Now.Sub(begin.Add(took/2)), reply.Now.Sub(begin.Add(took))
-	}
-	switch held := took - part.trip; {
-	case held > 5*time.Millisecond && len(reply.Jobs) > 32:
-		part.batch = max(len(reply.Jobs)*3/4, 32)
-	case held < 3*time.Millisecond && len(reply.Jobs) == part.batch:
-		part.batch = min(part.batch+32, MaxCallJobs)
 	}
 }
 
