@@ -357,7 +357,8 @@ func TestAnOccurrenceIsNotTakenForLostWhileItIsResumed(t *testing.T) {
 		var s script
 		running := make(chan struct{})
 		s.set("extract", func(ctx context.Context, _ *dianemo.Job[Args]) error { close(running); <-ctx.Done(); return ctx.Err() })
-		start(t, store, quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		register := func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) }
+		first := start(t, store, quick, register)
 		c := client(t, store)
 		info, err := c.GetSchedule(t.Context(), name)
 		require.NoError(t, err)
@@ -365,7 +366,9 @@ func TestAnOccurrenceIsNotTakenForLostWhileItIsResumed(t *testing.T) {
 		receive(t, running)
 		require.NoError(t, c.Cancel(t.Context(), id))
 		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		require.NoError(t, first.stop(), "and so nobody is still telling jobs that the workflow is cancelled")
 		s.set("extract", nil)
+		start(t, store, quick, register)
 		resumer, opens, open := holding()
 		resumed := make(chan error)
 		go func() {

@@ -278,11 +278,31 @@ func (c *Client) withdraw(ctx context.Context, workflow string, teller uint64, b
 		steps = append(steps, func(ids []string) error { return c.cancelAll(ctx, ids) })
 	}
 	for _, step := range steps {
-		if err := c.memberIDs(ctx, workflow, step); err != nil {
+		err := c.memberIDs(ctx, workflow, func(ids []string) error {
+			if begun {
+				if err := c.resumed(ctx, workflow); err != nil {
+					return err
+				}
+			}
+			return step(ids)
+		})
+		if err != nil && !errors.Is(err, errResumed) {
 			return err
 		}
 	}
 	return nil
+}
+
+const errResumed = storeError("dianemo: the workflow was resumed meanwhile")
+
+// resumed returns errResumed if the workflow is no longer cancelled: another has told all of
+// its jobs that it was, before it was resumed.
+func (c *Client) resumed(ctx context.Context, workflow string) error {
+	standings, err := c.store.Standings(ctx, []string{workflow})
+	if err == nil && standings[0].State != "" && standings[0].State != Cancelled && standings[0].Reason != "cancel" {
+		err = errResumed
+	}
+	return err
 }
 
 // cancelAll cancels those of the jobs that have not ended.

@@ -251,6 +251,32 @@ func (c *Client) WorkflowGraph(ctx context.Context, id string) (*Graph, error) {
 	return g, err
 }
 
+// revive makes one job of a cancelled workflow wait again, and so the workflow go on, before
+// any other job does: whoever still tells them that it was cancelled then stops, and
+// cancels none of them again.
+func (c *Client) revive(ctx context.Context, s *series, workflow, member string, opened func(WishInfo, bool)) error {
+	for try := 1; ; try++ {
+		var asked WishInfo
+		var answered bool
+		if err := c.askAll(ctx, s, []string{member}, func(info WishInfo, ok bool) { asked, answered = info, ok }); err != nil {
+			return err
+		}
+		for _, id := range []string{member, workflow} {
+			if err := c.deliverUntilNow(ctx, c.store.Partition(id)); err != nil {
+				return err
+			}
+		}
+		standings, err := c.store.Standings(ctx, []string{member, workflow})
+		if err != nil {
+			return err
+		}
+		if standings[0].State != Cancelled && standings[1].State != Cancelled || try == maxMoves {
+			opened(asked, answered)
+			return nil
+		}
+	}
+}
+
 // ResumeWorkflow runs again what did not succeed: jobs that failed, were missed or
 // cancelled or became unreachable, with all their retries, once their parents suit; and
 // then what was skipped because of them. What has succeeded stays as it is, and so does what
@@ -295,11 +321,18 @@ func (c *Client) ResumeWorkflow(ctx context.Context, id string) (int, error) {
 				}
 			}
 		}
-		return c.askAll(ctx, s, again, func(info WishInfo, answered bool) {
+		opened := func(info WishInfo, answered bool) {
 			if answered && info.Err == nil {
 				opens = append(opens, Release{Child: info.ID, State: Open})
 			}
-		})
+		}
+		if job.State == Cancelled && len(opens) == 0 && len(again) > 0 {
+			if err := c.revive(ctx, s, id, again[0], opened); err != nil {
+				return err
+			}
+			again = again[1:]
+		}
+		return c.askAll(ctx, s, again, opened)
 	})
 	if err != nil {
 		return 0, err
