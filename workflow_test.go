@@ -209,15 +209,18 @@ func TestACancelledWorkflowEndsAndCanBeResumed(t *testing.T) {
 			return ctx.Err()
 		})
 		id := submit(t, c, plan("long", spread, "a", "b +a", "c +b", "d +c", "e *d"))
-		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
+		register := func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) }
+		first := start(t, store, dianemo.Config{}, register)
 		receive(t, running)
 		require.NoError(t, c.Cancel(t.Context(), id))
 		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
 		require.Equal(t, map[string]dianemo.State{"a": "succeeded", "b": "cancelled", "c": "cancelled", "d": "cancelled", "e": "cancelled"}, standing(t, c, id))
 		require.Equal(t, "cancel", get(t, c, id).Reason)
 		require.NoError(t, c.Cancel(t.Context(), id), "a second time")
+		require.NoError(t, first.stop(), "and so nobody is still telling jobs that the workflow is cancelled")
 
 		s.set("b", nil)
+		start(t, store, dianemo.Config{}, register)
 		n, err := c.ResumeWorkflow(t.Context(), id)
 		require.NoError(t, err)
 		require.Equal(t, 4, n)
@@ -405,6 +408,39 @@ func TestJobsOnTheLongestPathGoFirst(t *testing.T) {
 	})
 }
 
+// A tardy store hesitates before it first lists a workflow's jobs.
+type tardyStore struct {
+	dianemo.Store
+	once       sync.Once
+	held, goOn chan struct{}
+}
+
+func (s *tardyStore) Members(ctx context.Context, workflow, after string, limit int) ([]string, error) {
+	s.once.Do(func() { close(s.held); <-s.goOn })
+	return s.Store.Members(ctx, workflow, after, limit)
+}
+
+func TestWhoTellsLateThatAWorkflowWasCancelledCancelsNothingOnceItIsResumed(t *testing.T) {
+	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+		c := client(t, store)
+		late := &tardyStore{Store: store, held: make(chan struct{}), goOn: make(chan struct{})}
+		id := submit(t, c, plan("long", spread, "a", "b +a", "c +b"))
+		first := start(t, store, quick, func(p *dianemo.Peer) { handle(t, p, "other", dianemo.Policy{}, returns(nil)) }) // it leads
+		cancelled := make(chan error)
+		go func() { cancelled <- client(t, late).Cancel(context.Background(), id) }()
+		receive(t, late.held)
+		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		require.NoError(t, first.stop())
+		n, err := c.ResumeWorkflow(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, 3, n)
+		close(late.goOn)
+		require.NoError(t, receive(t, cancelled))
+		start(t, store, dianemo.Config{}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, (&script{}).run)) })
+		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
+	})
+}
+
 // A meddled store is one in which something happens after the first call that makes jobs
 // wait behind gates.
 type meddled struct {
@@ -427,14 +463,19 @@ func TestAWorkflowThatIsCancelledWhileItIsResumedEnds(t *testing.T) {
 	store := redisStore(t, server.Client(t), 8)
 	c := client(t, store)
 	require.NoError(t, store.Open(t.Context()))
-	start(t, store, quick, func(p *dianemo.Peer) { handle(t, p, "other", dianemo.Policy{}, returns(nil)) }) // it leads
-	for i := range 6 {                                                                                      // the order of the partitions is any
+	lead := func() *running {
+		return start(t, store, quick, func(p *dianemo.Peer) { handle(t, p, "other", dianemo.Policy{}, returns(nil)) })
+	}
+	leader := lead()
+	for i := range 6 { // the order of the partitions is any
 		wf := plan("race", true, "a", "b +a")
 		wf.ID = fmt.Sprintf("race%d", i)
 		require.NotEqual(t, store.Partition("a/"+wf.ID), store.Partition("b/"+wf.ID), "so that they are made to wait by two calls")
 		id := submit(t, c, wf)
 		require.NoError(t, c.Cancel(t.Context(), id))
 		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
+		require.NoError(t, leader.stop(), "and so nobody is still telling jobs that the workflow is cancelled")
+		leader = lead()
 		among := func(states ...dianemo.State) func() bool {
 			return func() bool {
 				for _, state := range standing(t, c, id) {
