@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -280,4 +281,40 @@ func TestPeersShowThemselves(t *testing.T) {
 		require.NoError(t, peer.stop())
 		require.Empty(t, peers(t, c))
 	})
+}
+
+// A backlog store settles nothing while it is held, and counts what was claimed.
+type backlogStore struct {
+	dianemo.Store
+	goOn    chan struct{}
+	claimed atomic.Int64
+}
+
+func (s *backlogStore) Turn(ctx context.Context, partition int, call dianemo.Call, settle []dianemo.Settlement, claim dianemo.Claim) (dianemo.TurnReply, error) {
+	if len(settle) > 0 {
+		<-s.goOn
+	}
+	reply, err := s.Store.Turn(ctx, partition, call, settle, claim)
+	s.claimed.Add(int64(len(reply.Jobs)))
+	return reply, err
+}
+
+func TestWhatIsNotSettledHasABound(t *testing.T) {
+	const tokens, jobs = 64, 3000
+	store := &backlogStore{Store: redisStore(t, server.Client(t), 1), goOn: make(chan struct{})}
+	c := client(t, store)
+	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
+	requests := make([]dianemo.Request, jobs)
+	for i := range requests {
+		requests[i] = kind.New(Args{})
+	}
+	_, err := c.EnqueueMany(t.Context(), requests...)
+	require.NoError(t, err)
+	peer := start(t, store, dianemo.Config{Tokens: tokens}, func(p *dianemo.Peer) { require.NoError(t, kind.Handle(p, returns(nil))) })
+	require.Eventually(t, func() bool { return store.claimed.Load() > dianemo.MaxCallJobs }, 20*time.Second, time.Millisecond)
+	require.Never(t, func() bool { return store.claimed.Load() > dianemo.MaxCallJobs+2*tokens }, 300*time.Millisecond, time.Millisecond)
+	close(store.goOn)
+	for range jobs {
+		peer.next()
+	}
 }

@@ -57,6 +57,15 @@ func (part *partition) take() []finished {
 	return part.sending
 }
 
+// behind reports whether more has finished than one call settles: then nothing is claimed,
+// or the results that a crash of this peer would lose, and jobs that would run again, had
+// no bound.
+func (part *partition) behind() bool {
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	return len(part.finished)+len(part.sending) > MaxCallJobs
+}
+
 // settled tells the hooks, once the store has answered.
 func (part *partition) settled(settle []finished, reply TurnReply) {
 	part.follow(settle)

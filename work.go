@@ -136,6 +136,14 @@ func (part *partition) claim(ctx, base context.Context) {
 		if part.doubt.Swap(false) {
 			part.audit(ctx)
 		}
+		if part.behind() {
+			select {
+			case <-part.kicked:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
 		claim, grant := part.plan()
 		if claim.Limit == 0 && claim.Stance.Move == 0 {
 			if part.peer.closing.Load() && part.idle() || ctx.Err() != nil {
