@@ -18,6 +18,7 @@ type watchedStore struct {
 	dianemo.Store
 	read     func(due dianemo.SchedulesReply) // what is due was read
 	surveyed func()
+	listens  func() // from now on it hears what is said
 	heard    func()
 	fire     func(dianemo.Fire)
 }
@@ -48,7 +49,10 @@ func (s *watchedStore) Survey(ctx context.Context, chore *dianemo.Chore) ([]dian
 func (s *watchedStore) Listen(ctx context.Context, peer string, heard func(dianemo.Message)) error {
 	return s.Store.Listen(ctx, peer, func(m dianemo.Message) {
 		heard(m)
-		if m.Word == dianemo.FireNow && s.heard != nil {
+		switch {
+		case m.Word == "" && s.listens != nil:
+			s.listens()
+		case m.Word == dianemo.FireNow && s.heard != nil:
 			s.heard()
 		}
 	})
@@ -117,16 +121,17 @@ func TestAScheduleThatIsMadeWhileTheLeaderLooksIsNotForgotten(t *testing.T) {
 				for store.Partition(late) != store.Partition("hourly") {
 					late += "+"
 				}
-				leads, heard, read := make(chan bool, 100), make(chan bool, 100), make(chan time.Time, 10000)
+				leads, listens, heard, read := make(chan bool, 100), make(chan bool, 100), make(chan bool, 100), make(chan time.Time, 10000)
 				// The answer is not given before another schedule was made, and the leader told of it.
 				hold := sync.OnceFunc(func() {
+					receive(t, listens)
 					for len(heard) > 0 {
 						<-heard
 					}
 					put(t, c, dianemo.Schedule{Name: late, Rule: every(t, time.Second), Job: kind.New(Args{})})
 					receive(t, heard)
 				})
-				w := &watchedStore{Store: store, heard: func() { heard <- true }}
+				w := &watchedStore{Store: store, listens: func() { listens <- true }, heard: func() { heard <- true }}
 				if what == "a survey" {
 					w.read = func(due dianemo.SchedulesReply) { read <- due.Later }
 					w.surveyed = sync.OnceFunc(func() {
