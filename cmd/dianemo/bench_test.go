@@ -131,7 +131,8 @@ func TestTheJSONIsOneObjectWithEachFigureOfEachRedis(t *testing.T) {
 				require.True(t, ok, "%s of %s", f.Name, f.Figure)
 				require.LessOrEqual(t, v.Least, v.Median)
 				require.LessOrEqual(t, v.Median, v.Most)
-				if f.Name != measure.RedisCPUPerJob { // 300 jobs may be too few for its clock
+				// 300 jobs may be too few for its clock, and a second too short for an idle peer to say anything.
+				if f.Name != measure.RedisCPUPerJob && f.Name != "commands_per_second" {
 					require.Positive(t, v.Most, "%s of %s", f.Name, f.Figure)
 				}
 			}
