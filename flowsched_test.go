@@ -221,34 +221,47 @@ func TestAnotherLeaderSubmitsWhatTheOneThatFiredCouldNot(t *testing.T) {
 	}
 }
 
+// A holding client is held before its first call of a step.
+type holding struct {
+	*dianemo.Client
+	held chan struct{}
+	goOn func() // lets it go on
+}
+
+func hold(t *testing.T, store dianemo.Store, step string) *holding {
+	t.Helper()
+	held, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	h := &holding{held: held, goOn: sync.OnceFunc(func() { close(goOn) })}
+	h.Client = client(t, &faultyStore{store, func(_ context.Context, call string) error {
+		if call == step {
+			once.Do(func() { close(held); <-goOn })
+		}
+		return nil
+	}})
+	t.Cleanup(h.goOn)
+	return h
+}
+
 // A stuckTrigger triggers a schedule's workflow and is held before the first call of a step.
 type stuckTrigger struct {
+	*holding
 	schedule  string
-	goOn      func() // lets it go on
 	triggered chan string
 }
 
 func trigger(t *testing.T, store dianemo.Store, step string, spread bool) *stuckTrigger {
 	t.Helper()
-	held, goOn := make(chan struct{}), make(chan struct{})
-	var hold sync.Once
-	s := &stuckTrigger{schedule: fmt.Sprintf("s-%v", spread), goOn: sync.OnceFunc(func() { close(goOn) }), triggered: make(chan string)}
-	slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
-		if call == step {
-			hold.Do(func() { close(held); <-goOn })
-		}
-		return nil
-	}})
-	t.Cleanup(s.goOn)
-	put(t, slow, dianemo.Schedule{Name: s.schedule, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
+	s := &stuckTrigger{holding: hold(t, store, step), schedule: fmt.Sprintf("s-%v", spread), triggered: make(chan string)}
+	put(t, s.Client, dianemo.Schedule{Name: s.schedule, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
 	go func() {
-		id, err := slow.TriggerSchedule(context.Background(), s.schedule)
+		id, err := s.TriggerSchedule(context.Background(), s.schedule)
 		if err != nil {
 			t.Error(err)
 		}
 		s.triggered <- id
 	}()
-	receive(t, held)
+	receive(t, s.held)
 	return s
 }
 
@@ -332,35 +345,14 @@ func TestAnOccurrenceIsNotTakenForLostWhileItsJobsHearOfTheGate(t *testing.T) {
 // Nor what waits for a gate since it is to be run again.
 func TestAnOccurrenceIsNotTakenForLostWhileItIsResumed(t *testing.T) {
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
-		holding := func() (c *dianemo.Client, held, goOn chan struct{}) {
-			var hold sync.Once
-			held, goOn = make(chan struct{}), make(chan struct{})
-			return client(t, &faultyStore{store, func(_ context.Context, call string) error {
-				if call == "release" {
-					hold.Do(func() { close(held); <-goOn })
-				}
-				return nil
-			}}), held, goOn
-		}
-		slow, held, goOn := holding()
-		name := fmt.Sprintf("s-%v", spread)
-		put(t, slow, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
-		triggered := make(chan string)
-		go func() {
-			id, err := slow.TriggerSchedule(context.Background(), name)
-			if err != nil {
-				t.Error(err)
-			}
-			triggered <- id
-		}()
-		receive(t, held)
+		slow := trigger(t, store, "release", spread)
 		var s script
 		running := make(chan struct{})
 		s.set("extract", func(ctx context.Context, _ *dianemo.Job[Args]) error { close(running); <-ctx.Done(); return ctx.Err() })
 		register := func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) }
 		first := start(t, store, quick, register)
 		c := client(t, store)
-		info, err := c.GetSchedule(t.Context(), name)
+		info, err := c.GetSchedule(t.Context(), slow.schedule)
 		require.NoError(t, err)
 		id := info.Last
 		receive(t, running)
@@ -369,16 +361,16 @@ func TestAnOccurrenceIsNotTakenForLostWhileItIsResumed(t *testing.T) {
 		require.NoError(t, first.stop(), "and so nobody is still telling jobs that the workflow is cancelled")
 		s.set("extract", nil)
 		start(t, store, quick, register)
-		resumer, opens, open := holding()
+		resumer := hold(t, store, "release")
 		resumed := make(chan error)
 		go func() {
 			_, err := resumer.ResumeWorkflow(context.Background(), id)
 			resumed <- err
 		}()
-		receive(t, opens)
-		close(goOn)
-		require.Equal(t, id, receive(t, triggered))
-		close(open)
+		receive(t, resumer.held)
+		slow.goOn()
+		require.Equal(t, id, receive(t, slow.triggered))
+		resumer.goOn()
 		require.NoError(t, receive(t, resumed))
 		require.Equal(t, dianemo.Succeeded, ends(t, c, id))
 		require.Equal(t, nightlyJobs, standing(t, c, id))
@@ -719,27 +711,9 @@ func TestAWorkflowWhosePlanIsCorruptIsCancelled(t *testing.T) {
 // The ids of its jobs are made of its own, and may be taken all the same.
 func TestAnOccurrenceOfWhichAnotherJobHasAnIDIsCancelled(t *testing.T) {
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
-		held, goOn := make(chan struct{}), make(chan struct{})
-		var hold sync.Once
-		slow := client(t, &faultyStore{store, func(_ context.Context, call string) error {
-			if call == "enlist" {
-				hold.Do(func() { close(held); <-goOn })
-			}
-			return nil
-		}})
+		slow := trigger(t, store, "enlist", spread)
 		c := client(t, store)
-		name := fmt.Sprintf("s-%v", spread)
-		put(t, c, dianemo.Schedule{Name: name, Rule: every(t, 24*time.Hour), Workflow: nightly(spread)})
-		triggered := make(chan string)
-		go func() {
-			id, err := slow.TriggerSchedule(context.Background(), name)
-			if err != nil {
-				t.Error(err)
-			}
-			triggered <- id
-		}()
-		receive(t, held)
-		info, err := c.GetSchedule(t.Context(), name)
+		info, err := c.GetSchedule(t.Context(), slow.schedule)
 		require.NoError(t, err)
 		id := info.Last
 		taken := id + "@join"
@@ -747,8 +721,8 @@ func TestAnOccurrenceOfWhichAnotherJobHasAnIDIsCancelled(t *testing.T) {
 			taken = "join/" + id
 		}
 		enqueue(t, c, chore, dianemo.Options{ID: taken})
-		close(goOn)
-		require.Equal(t, id, receive(t, triggered))
+		slow.goOn()
+		require.Equal(t, id, receive(t, slow.triggered))
 		require.Equal(t, dianemo.Cancelled, ends(t, c, id))
 		require.Equal(t, "gate", get(t, c, id).Reason)
 		var ran runs

@@ -107,6 +107,19 @@ func (c *crew) mark() (totals, error) {
 	return sum, nil
 }
 
+// finish marks and stops the crew. err is what went wrong before, if anything: then there is
+// nothing to mark, and it is what finish returns.
+func (c *crew) finish(err error) (totals, error) {
+	var sum totals
+	if err == nil {
+		sum, err = c.mark()
+	}
+	if _, ended := c.stop(); err == nil {
+		err = ended
+	}
+	return sum, err
+}
+
 // await waits until n jobs of the class are done, and tells how many are.
 func (c *crew) await(ctx context.Context, class int, n int64, tell func(done int64)) error {
 	c.target.Store(n)

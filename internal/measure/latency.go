@@ -89,14 +89,7 @@ func (b *bench) timedJobs(ctx context.Context, figure string, waiting int, add f
 	if err == nil {
 		err = crew.await(ctx, timed, int64(b.Samples), tell)
 	}
-	var sum totals
-	if err == nil {
-		sum, err = crew.mark()
-	}
-	_, ended := crew.stop()
-	if err == nil {
-		err = ended
-	}
+	sum, err := crew.finish(err)
 	if err != nil {
 		return sum, err
 	}
@@ -196,14 +189,7 @@ func (b *bench) idle(ctx context.Context) error {
 	if err == nil {
 		to, err = b.read(ctx)
 	}
-	var sum totals
-	if err == nil {
-		sum, err = crew.mark()
-	}
-	_, ended := crew.stop()
-	if err == nil {
-		err = ended
-	}
+	sum, err := crew.finish(err)
 	if err != nil {
 		return err
 	}
