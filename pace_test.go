@@ -12,17 +12,23 @@ import (
 	"github.com/dianemo/dianemo"
 )
 
-// stepped is a store whose walks have that many steps, each of which looks at that many jobs. It tells in how many of
-// the leader's rounds a walk took them, and how many the last of these took.
+// stepped is a store whose walks have that many steps, each of which looks at that many jobs. It tells of each
+// walk.
 type stepped struct {
 	dianemo.Store
 	steps, looked int
 	round         atomic.Int64
-	ends          chan []int64
+	ends          chan walk
 
 	// Only the leader's rounds touch these, one at a time.
-	rounds []int64
-	last   int64
+	walk walk
+	last int64
+}
+
+// A walk began in a round, and took so many steps in this and each later one in which it took any.
+type walk struct {
+	begin int64
+	steps []int64
 }
 
 func (s *stepped) Survey(ctx context.Context, chore *dianemo.Chore) ([]dianemo.Survey, error) {
@@ -34,30 +40,36 @@ func (s *stepped) Survey(ctx context.Context, chore *dianemo.Chore) ([]dianemo.S
 
 func (s *stepped) Repair(_ context.Context, _ int, _ dianemo.Call, step dianemo.RepairStep) (dianemo.RepairReply, error) {
 	if round := s.round.Load(); round != s.last {
-		s.rounds, s.last = append(s.rounds, 0), round
+		s.walk.steps, s.last = append(s.walk.steps, 0), round
 	}
-	s.rounds[len(s.rounds)-1]++
+	if step.Cursor == "" {
+		s.walk.begin = s.last
+	}
+	s.walk.steps[len(s.walk.steps)-1]++
 	at, err := strconv.Atoi("0" + step.Cursor)
 	if at++; at < s.steps || err != nil {
 		return dianemo.RepairReply{Next: strconv.Itoa(at), Looked: s.looked}, err
 	}
 	select {
-	case s.ends <- s.rounds:
+	case s.ends <- s.walk:
 	default:
 	}
-	s.rounds, s.last = nil, s.round.Load()-1 // so that a walk that began at once would show
+	s.walk, s.last = walk{}, s.round.Load()-1 // so that a walk that began at once would show
 	return dianemo.RepairReply{Looked: s.looked}, nil
 }
 
 func TestAWalkThroughManySmallIndexesTakesFewRounds(t *testing.T) {
 	for looked, want := range map[int][]int64{0: {16, 16, 8}, 2: {16, 16, 8}, 90: {3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 1}, 200: {16, 16, 8}} {
 		t.Run(strconv.Itoa(looked), func(t *testing.T) {
-			s := &stepped{Store: embeddedStore(t, 1), steps: 40, looked: looked, ends: make(chan []int64, 2)}
+			s := &stepped{Store: embeddedStore(t, 1), steps: 40, looked: looked, ends: make(chan walk, 2)}
 			start(t, s, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
 				handle(t, p, "kind", dianemo.Policy{}, func(context.Context, *dianemo.Job[Args]) error { return nil })
 			})
-			require.Equal(t, want, receive(t, s.ends))
-			require.Equal(t, want, receive(t, s.ends), "the next walk begins in a round of its own")
+			first := receive(t, s.ends)
+			require.Equal(t, want, first.steps)
+			next := receive(t, s.ends)
+			require.Equal(t, want, next.steps, "the next walk begins in a round of its own")
+			require.EqualValues(t, 48, next.begin-first.begin, "and not before its time")
 		})
 	}
 }

@@ -148,30 +148,44 @@ func (c *Client) mended(partition int, err error) {
 
 // The pace of repair: at each third beat one partition takes a step, and one
 // more for each 32 that there are. It takes up to 16 at once: where there is much to
-// look at some 3,000 jobs, for which the store works about 20 ms.
+// look at some 3,000 jobs, for which the store works about 20 ms. A walk that came
+// to its end begins anew 48 beats after it began at the earliest: where there is
+// little to look at, little is asked.
 const (
 	repairBeats = 3
 	repairParts = 32
 	repairSteps = 16
 	repairLimit = 200 // jobs of one step
+	repairRound = 48  // beats
 )
 
 // walks are a leader's, one through each partition.
 type walks struct {
-	cursors []string // each its partition's own
-	from    int      // the partition whose turn it is
+	cursors []string // each its partition's own, as is all below
+	begin   []int    // the beat from which on the next walk may begin
 	failing []complaint
+	from    int // the partition whose turn it is
 }
 
 func newWalks(partitions int) *walks {
-	return &walks{cursors: make([]string, partitions), failing: make([]complaint, partitions)}
+	return &walks{cursors: make([]string, partitions), begin: make([]int, partitions), failing: make([]complaint, partitions)}
 }
 
 func (w *walks) parts() int { return 1 + len(w.cursors)/repairParts }
 
 // turn reports whether the partition takes a step at this beat.
 func (w *walks) turn(partition, beat int) bool {
-	return beat%repairBeats == repairBeats-1 && (partition-w.from+len(w.cursors))%len(w.cursors) < w.parts()
+	if beat%repairBeats != repairBeats-1 || (partition-w.from+len(w.cursors))%len(w.cursors) >= w.parts() {
+		return false
+	}
+	if w.cursors[partition] != "" {
+		return true
+	}
+	if beat < w.begin[partition] {
+		return false
+	}
+	w.begin[partition] = beat + repairRound
+	return true
 }
 
 func (w *walks) next(beat int) {
@@ -210,7 +224,7 @@ func (p *Peer) repairStep(ctx context.Context, partition int, calls *uint64, w *
 	if err == nil {
 		*cursor = reply.Next
 	} else {
-		*cursor = "" // its beginning mends what keeps the rest from being done
+		*cursor, w.begin[partition] = "", 0 // its beginning mends what keeps the rest from being done
 	}
 	if errors.Is(err, ErrDeposed) {
 		p.depose()
