@@ -113,12 +113,18 @@ type rota struct {
 	calls []uint64 // numbers of the last calls, by partition
 	walks *walks
 	told  map[Lane]Cause // lanes that no live peer can take from
+	// silent are the peers that the last round was told of in each partition where there were too many for one.
+	silent map[int][]string
+}
+
+func newRota(partitions int) *rota {
+	return &rota{calls: make([]uint64, partitions), walks: newWalks(partitions), told: map[Lane]Cause{}, silent: map[int][]string{}}
 }
 
 // rounds looks at what there is to do in all partitions, every BeatEvery: the
 // safety net under the wake-ups. The leader does its chores on the way.
 func (p *Peer) rounds(ctx context.Context) {
-	r := &rota{calls: make([]uint64, len(p.partitions)), walks: newWalks(len(p.partitions)), told: map[Lane]Cause{}}
+	r := newRota(len(p.partitions))
 	ticker := time.NewTicker(rand.N(p.config.BeatEvery) + 1) // so that the fleet's rounds are spread
 	defer ticker.Stop()
 	for first := true; ; first = false {
@@ -192,12 +198,30 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 	p.restand()
 	under.Wait()
 	if chore != nil {
+		if r.goesOn(surveys) {
+			signal(p.soon)
+		}
 		if r.beat%strandedBeats == strandedBeats-1 { // by then all have shown themselves
 			p.stranded(ctx, surveys, r.told)
 		}
 		r.walks.next(r.beat)
 		r.beat++
 	}
+}
+
+// goesOn reports whether there are more silent peers than a round was told of, so that the next one is to come at once.
+// Where it would be told of the same, since they could not be reaped, it comes at its time.
+func (r *rota) goesOn(surveys []Survey) (more bool) {
+	for i := range surveys {
+		s := &surveys[i]
+		if s.Err != nil || s.Deposed || !s.MoreSilent {
+			delete(r.silent, s.Partition)
+			continue
+		}
+		more = more || !slices.Equal(s.Silent, r.silent[s.Partition])
+		r.silent[s.Partition] = s.Silent
+	}
+	return more
 }
 
 // choresIn does them in one partition, in small steps, for as long as there is

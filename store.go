@@ -507,16 +507,17 @@ type Chore struct {
 
 // A Survey is what there is to do in a partition.
 type Survey struct {
-	Partition int
-	Now       time.Time  // by the store's clock
-	Lanes     []LaneHead // the earliest due first
-	Next      int        // as in TurnReply
-	Silent    []string   // peers, for the leader
-	Deposed   bool       // a leader of a later term was here
-	Heirs     bool       // children are to be released
-	Late      bool       // a blocked job is overdue, or a gate was left closed
-	Fires     time.Time  // when the first schedule is due; zero: never
-	Err       error      // why the rest is missing
+	Partition  int
+	Now        time.Time  // by the store's clock
+	Lanes      []LaneHead // the earliest due first
+	Next       int        // as in TurnReply
+	Silent     []string   // some peers, for the leader
+	MoreSilent bool       // there may be others
+	Deposed    bool       // a leader of a later term was here
+	Heirs      bool       // children are to be released
+	Late       bool       // a blocked job is overdue, or a gate was left closed
+	Fires      time.Time  // when the first schedule is due; zero: never
+	Err        error      // why the rest is missing
 }
 
 // A Wait is what a job waits for.

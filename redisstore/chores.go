@@ -18,6 +18,9 @@ import (
 // surveyed is how many partitions one call looks at, where one can.
 const surveyed = 64
 
+// silentPage is how many silent peers of a partition one survey names.
+const silentPage = 10
+
 // Survey implements [dianemo.Store], in one call for many partitions, or on a
 // cluster in one for each. A partition that can't be read is asked again by
 // itself, so that it does not hide the others.
@@ -71,9 +74,9 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 		t := s.tag(batch[i].Partition)
 		keys = append(keys, t.key("beats"), t.key("info"), t.key("lanes"), t.key("fires"), t.key("outbox"), t.key("blocked"), t.key("gates"))
 	}
-	args := []any{lanesPage, "", 0, 0}
+	args := []any{lanesPage, "", 0, 0, silentPage}
 	if chore != nil {
-		args = []any{lanesPage, chore.Term, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds()}
+		args = []any{lanesPage, chore.Term, chore.BeatEvery.Milliseconds(), chore.SilentAfter.Milliseconds(), silentPage}
 	}
 	replies, err := s.eval(ctx, command{s.scripts.survey, keys, args})
 	if err != nil {
@@ -92,6 +95,7 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 		for _, peer := range list(found[1]) {
 			one.Silent = append(one.Silent, text(peer))
 		}
+		one.MoreSilent = len(one.Silent) == silentPage
 		one.Fires = instant(number(found[3]))
 		one.Heirs, one.Late = number(found[4]) == 1, number(found[5]) == 1
 		lanes := list(found[2])

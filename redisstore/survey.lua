@@ -2,7 +2,7 @@
 -- whole fleet's end is told from an outage.
 -- KEYS  for each partition: beats, info, lanes, fires, outbox, blocked, gates
 -- ARGV  1 length of a page of lanes, 2 the leader's term ('' for who does not lead), 3 its beat interval (ms),
---       4 how long peers may be silent after an outage (ms)
+--       4 how long peers may be silent after an outage (ms), 5 how many silent peers are named at most
 -- Reply {'ok', now (µs), for each partition: {1 if a later leader was here, {silent peer, ...}, {lane, due, ...},
 --       when the first schedule is due (ms) or '', 1 if children are to be released, 1 if a blocked job is too late or a
 --       gate has not been opened in time}}
@@ -16,7 +16,7 @@ for k = 1, #KEYS, 7 do
       local since = touch(KEYS[k + 1], ARGV[3])
       redis.call('HSET', KEYS[k + 1], 'term', ARGV[2], 'every', ARGV[3])
       if since <= now - ARGV[4] then
-        silent = redis.call('ZRANGEBYSCORE', KEYS[k], '-inf', '(' .. int(now), 'LIMIT', 0, 10)
+        silent = redis.call('ZRANGEBYSCORE', KEYS[k], '-inf', '(' .. int(now), 'LIMIT', 0, ARGV[5])
       end
     end
   end

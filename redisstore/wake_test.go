@@ -2,9 +2,11 @@ package redisstore_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
@@ -173,6 +175,30 @@ func TestASurveyShowsEachPartition(t *testing.T) {
 		}
 		_, err = f.Survey(t.Context(), nil)
 		require.NoError(t, err)
+	})
+}
+
+func TestASurveySaysWhetherMorePeersAreSilent(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		const partition = 0
+		for i := range 25 {
+			beat := redis.Z{Score: float64(i + 1), Member: fmt.Sprintf("gone-%02d", i)}
+			require.NoError(t, f.rdb.ZAdd(t.Context(), fmt.Sprintf("{%s:%d}:beats", f.namespace, partition), beat).Err())
+		}
+		survey := func() dianemo.Survey {
+			surveys, err := f.Survey(t.Context(), &dianemo.Chore{Term: 1, BeatEvery: 5 * time.Second, SilentAfter: time.Millisecond})
+			require.NoError(t, err)
+			return surveys[partition]
+		}
+		survey()
+		var clock time.Time
+		for _, n := range []int{10, 10, 5, 0} {
+			f.waitMillis(&clock, 3)
+			s := survey()
+			require.Len(t, s.Silent, n)
+			require.Equal(t, n == 10, s.MoreSilent)
+			f.reap(partition)
+		}
 	})
 }
 

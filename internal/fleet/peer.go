@@ -60,7 +60,7 @@ func (p *peer) begin() {
 	p.present()
 	p.in(p.Beat, p.beats)
 	p.lead()
-	p.in(time.Duration(p.rng.Int64N(int64(p.Beat))), p.round)
+	p.in(time.Duration(p.rng.Int64N(int64(p.Beat))), p.tick)
 	p.in(2*p.Lag, p.heardAnew)
 	if p.Outage > 0 {
 		p.at(max(p.OutageAt, p.now), func() { p.listen() })
@@ -393,12 +393,19 @@ const (
 	abreast  = 8
 )
 
+// tick is a round's, every beat.
+func (p *peer) tick() {
+	if !p.dead {
+		p.in(p.Beat, p.tick)
+		p.round()
+	}
+}
+
 // round looks at all partitions. The leader does its chores on the way.
 func (p *peer) round() {
 	if p.dead {
 		return
 	}
-	p.in(p.Beat, p.round)
 	leads := p.leader == p
 	n, size := len(p.parts), surveyed
 	if p.Cluster {
@@ -456,6 +463,18 @@ const (
 
 func (p *peer) chores() {
 	p.rounds++
+	under, more := 0, false // chores; and there are more silent peers
+	done := func(bool) {
+		if under--; under == 0 && more {
+			p.round()
+		}
+	}
+	send := func(i int, c call) {
+		under++
+		then := c.then
+		c.then = func(ok bool) { then(ok); done(ok) }
+		p.of(i).send(c)
+	}
 	for i := range p.partitions {
 		at := &p.partitions[i]
 		for range reaps {
@@ -464,15 +483,16 @@ func (p *peer) chores() {
 			}
 			gone := at.silent[0]
 			at.silent = at.silent[1:]
-			p.of(i).send(call{sort: chore, do: func() (sort, int) {
+			send(i, call{sort: chore, do: func() (sort, int) {
 				at.lane = append(at.lane, gone.runs...)
 				p.again += len(gone.runs)
 				p.lastReap = p.now
 				return chore, len(gone.runs)
 			}, then: func(bool) { p.wake(i, &p.parts[i].waker, nil, func(bool) {}) }})
 		}
+		more = more || len(at.silent) > 0 && p.now >= at.silent[0].since+silentAfter*p.Beat
 		if (p.rounds+i)%trimRounds == 0 || p.rounds%repairEach == 0 && i%repairParts == p.rounds%repairParts {
-			p.of(i).send(call{sort: chore, do: func() (sort, int) { return chore, 0 }, then: func(bool) {}})
+			send(i, call{sort: chore, do: func() (sort, int) { return chore, 0 }, then: func(bool) {}})
 		}
 	}
 }
