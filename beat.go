@@ -3,6 +3,7 @@ package dianemo
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
@@ -18,19 +19,22 @@ const progressEvery = 500 * time.Millisecond
 func (p *Peer) beats(ctx context.Context, fail func(error)) {
 	var under sync.WaitGroup
 	defer under.Wait()
-	beat := time.NewTicker(p.config.BeatEvery)
+	beat := time.NewTicker(rand.N(p.config.BeatEvery) + 1) // so that those of a fleet that was started together are spread
 	defer beat.Stop()
 	news := time.NewTicker(min(progressEvery, p.config.BeatEvery))
 	defer news.Stop()
 	p.present(ctx, fail)
 	p.declare(ctx)
-	for n := 0; ; {
+	for n, first := 0, true; ; {
 		whole := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-beat.C:
-			whole = true
+			if whole = true; first {
+				first = false
+				beat.Reset(p.config.BeatEvery)
+			}
 			under.Go(func() { p.present(ctx, fail) })
 			if n++; n%trimBeats == 0 || !p.declared.Load() {
 				under.Go(func() { p.declare(ctx) })

@@ -58,7 +58,7 @@ func newPeer(w *world) *peer {
 func (p *peer) begin() {
 	p.kickAll()
 	p.present()
-	p.in(p.Beat, p.beats)
+	p.in(time.Duration(p.rng.Int64N(int64(p.Beat))), p.beats)
 	p.lead()
 	p.in(time.Duration(p.rng.Int64N(int64(p.Beat))), p.tick)
 	p.in(2*p.Lag, p.heardAnew)
