@@ -134,7 +134,7 @@ func (c *Client) openNow(ctx context.Context) error {
 		case err == nil:
 			boxes := make([]*outbox, c.store.Partitions())
 			for i := range boxes {
-				boxes[i] = &outbox{partition: i, turn: make(chan struct{}, 1)}
+				boxes[i] = newOutbox(i, c.id)
 			}
 			c.boxes.Store(&boxes)
 		case errors.Is(err, ErrLayout) || errors.Is(err, ErrInvalid):

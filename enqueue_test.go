@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -235,6 +236,84 @@ func TestCallersAtTheSameTimeShareRoundTrips(t *testing.T) {
 	require.EqualValues(t, 201, counts[0].Jobs)
 }
 
+// A loadStore notes how many jobs the calls of an enqueue carry, and holds the calls until it is opened.
+type loadStore struct {
+	dianemo.Store
+	came chan string // the first job's kind
+	open chan struct{}
+	mu   sync.Mutex
+	jobs []int
+}
+
+func (s *loadStore) Enqueue(ctx context.Context, partition int, call dianemo.Call, records []dianemo.Record) (dianemo.EnqueueReply, error) {
+	s.came <- records[0].Lane.Kind
+	<-s.open
+	s.mu.Lock()
+	s.jobs = append(s.jobs, len(records))
+	s.mu.Unlock()
+	return s.Store.Enqueue(ctx, partition, call, records)
+}
+
+func TestACallCarriesFewerJobsThatCostTheStoreMore(t *testing.T) {
+	unique := func(i int) dianemo.Options { return dianemo.Options{Unique: dianemo.Unique{Key: fmt.Sprint(i)}} }
+	for name, row := range map[string]struct {
+		jobs, kinds int
+		options     func(i int) dianemo.Options
+		want        []int
+	}{
+		"of one kind":       {1700, 1, nil, []int{200, 500, 500, 500}},
+		"of a kind each":    {250, 250, nil, []int{50, 100, 100}},
+		"of 20 kinds":       {1000, 20, nil, []int{152, 424, 424}},
+		"with a unique key": {300, 1, unique, []int{50, 125, 125}},
+		"with both":         {150, 150, unique, []int{24, 63, 63}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			requests := make([]dianemo.Request, row.jobs)
+			for i := range requests {
+				kind := dianemo.NewKind[Args](fmt.Sprintf("kind-%d", i%row.kinds), dianemo.Policy{})
+				requests[i] = kind.New(Args{})
+				if row.options != nil {
+					requests[i] = kind.NewWith(Args{}, row.options(i))
+				}
+			}
+			of := func(t *testing.T) (*loadStore, *dianemo.Client) {
+				s := &loadStore{Store: embeddedStore(t, 1), came: make(chan string, 2000), open: make(chan struct{})}
+				return s, client(t, s)
+			}
+			t.Run("in one request", func(t *testing.T) {
+				s, c := of(t)
+				close(s.open)
+				_, err := c.EnqueueMany(t.Context(), requests...)
+				require.NoError(t, err)
+				require.ElementsMatch(t, row.want, s.jobs)
+			})
+			t.Run("of callers at the same time", func(t *testing.T) {
+				s, c := of(t)
+				// While two calls are under way the others gather.
+				first := dianemo.NewKind[Args]("first", dianemo.Policy{})
+				var wg sync.WaitGroup
+				for range 2 {
+					wg.Go(func() { enqueue(t, c, first, dianemo.Options{}) })
+					require.Equal(t, "first", receive(t, s.came))
+				}
+				var begun sync.WaitGroup
+				for _, r := range requests {
+					begun.Add(1)
+					wg.Go(func() {
+						begun.Done()
+						_, err := c.EnqueueMany(t.Context(), r)
+						require.NoError(t, err)
+					})
+				}
+				begun.Wait()
+				close(s.open)
+				wg.Wait()
+				require.LessOrEqual(t, slices.Max(s.jobs), slices.Max(row.want))
+			})
+		})
+	}
+}
+
 // An idle peer waits for its next due time and for wake-ups; it does not poll.
 func TestAnIdlePeerSendsNextToNothing(t *testing.T) {
 	rdb := server.Client(t)
@@ -267,23 +346,27 @@ func TestEnqueueReturnsWithinItsDeadlineAndSaysWhatIsKnown(t *testing.T) {
 		_, err := kind.EnqueueWith(ctx, c, Args{}, dianemo.Options{ID: id})
 		return err
 	}
-	// The first is sent and not answered; the next waits behind it and is withdrawn.
-	err := within("second")
-	require.ErrorIs(t, err, dianemo.ErrUnconfirmed)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	err = within("withdrawn")
+	// Two are sent and not answered; the next waits behind them and is withdrawn.
+	for _, id := range []string{"second", "third"} {
+		err := within(id)
+		require.ErrorIs(t, err, dianemo.ErrUnconfirmed)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	err := within("withdrawn")
 	require.NotErrorIs(t, err, dianemo.ErrUnconfirmed)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 
 	require.NoError(t, own.Resume())
-	// Whatever became of the first: there is one such job after this.
-	require.Eventually(t, func() bool {
-		_, err := kind.EnqueueWith(t.Context(), c, Args{}, dianemo.Options{ID: "second"})
-		return err == nil || strings.Contains(err.Error(), "exists")
-	}, 10*time.Second, time.Millisecond)
+	// Whatever became of them: there is one such job each after this.
+	for _, id := range []string{"second", "third"} {
+		require.Eventually(t, func() bool {
+			_, err := kind.EnqueueWith(t.Context(), c, Args{}, dianemo.Options{ID: id})
+			return err == nil || strings.Contains(err.Error(), "exists")
+		}, 10*time.Second, time.Millisecond)
+	}
 	counts, err := c.Counts(t.Context())
 	require.NoError(t, err)
-	require.EqualValues(t, 2, counts[0].Jobs)
+	require.EqualValues(t, 3, counts[0].Jobs)
 	_, err = c.Get(t.Context(), "withdrawn")
 	require.ErrorIs(t, err, dianemo.ErrNotFound)
 }

@@ -14,11 +14,12 @@ import (
 type parcel struct {
 	box     *outbox
 	records []Record
-	places  []int // of the records in the caller's request
-	bytes   int
-	cost    int              // in jobs without a unique key
+	places  []int            // of the records in the caller's request
 	reply   chan parcelReply // has room for the one reply
-	left    bool             // the caller has gone; guarded by box.mu
+
+	// Guarded by box.mu.
+	left   bool  // the caller has gone
+	failed error // why the call that it is in was not answered so far
 }
 
 type parcelReply struct {
@@ -26,36 +27,59 @@ type parcelReply struct {
 	err     error   // in place of answers
 }
 
+// A load is what one call carries.
+type load struct {
+	cost  int // in jobs without a unique key
+	bytes int
+	lanes []Lane
+}
+
+// laneCost is how much of a call each further lane takes: its queue is a key of its own.
+const laneCost = 4
+
+// takes loads records, and reports whether they fit. One that did not is to be left.
+func (l *load) takes(records []Record) bool {
+	for i := range records {
+		r := &records[i]
+		l.cost += r.cost()
+		l.bytes += len(r.Spec)
+		if !slices.Contains(l.lanes, r.Lane) {
+			l.lanes = append(l.lanes, r.Lane)
+		}
+	}
+	return l.cost+laneCost*(len(l.lanes)-1) <= MaxCallJobs && l.bytes <= MaxCallBytes
+}
+
 func (c *Client) pack(records []Record) []*parcel {
+	type open struct {
+		*parcel
+		load load
+	}
 	var parcels []*parcel
-	boxes, open := *c.boxes.Load(), map[int]*parcel{}
+	boxes, last := *c.boxes.Load(), map[int]*open{}
 	for i, r := range records {
 		partition := c.store.Partition(r.ID)
-		p := open[partition]
-		if p == nil || p.cost+r.cost() > MaxCallJobs || p.bytes+len(r.Spec) > MaxCallBytes {
-			p = &parcel{box: boxes[partition], reply: make(chan parcelReply, 1)}
-			open[partition] = p
-			parcels = append(parcels, p)
+		p := last[partition]
+		if p == nil || !p.load.takes(records[i:i+1]) {
+			p = &open{parcel: &parcel{box: boxes[partition], reply: make(chan parcelReply, 1)}}
+			p.load.takes(records[i : i+1]) // the first always fits
+			last[partition] = p
+			parcels = append(parcels, p.parcel)
 		}
 		p.records = append(p.records, r)
 		p.places = append(p.places, i)
-		p.bytes += len(r.Spec)
-		p.cost += r.cost()
 	}
 	return parcels
 }
 
-// An outbox is what waits to be sent to one partition. One call is under way
-// at a time, so that its number tells a call sent again from a new one; what
-// comes meanwhile goes with the next.
+// An outbox is what waits to be sent to one partition: the store works at the
+// call of one line while the answers of the other are handed out. What comes
+// while both have a call under way goes with the next.
 type outbox struct {
 	partition  int
 	mu         sync.Mutex
 	queue      []*parcel
-	sending    bool
-	number     uint64 // of the last call; only the sender uses it
-	failed     error  // why the call under way was not answered so far
-	unheard    complaint
+	lines      [2]line
 	wakes      []wakeup           // to be sent
 	waking     bool               // they are being sent
 	lonely     map[News]time.Time // when a wake-up found nobody
@@ -64,6 +88,22 @@ type outbox struct {
 	delivering bool               // they are being released
 	turn       chan struct{}      // held by the one call about schedules that is under way
 	calls      uint64             // number of the last one
+}
+
+// A line has one call under way at a time, so that its number tells a call sent
+// again from a new one.
+type line struct {
+	sending bool // guarded by the outbox's mu
+	call    Call // the last one; only the sender uses it
+	unheard complaint
+}
+
+func newOutbox(partition int, client string) *outbox {
+	box := &outbox{partition: partition, turn: make(chan struct{}, 1)}
+	for i := range box.lines {
+		box.lines[i].call.Caller = fmt.Sprintf("%s.%d", client, i)
+	}
+	return box
 }
 
 func (c *Client) post(p *parcel) {
@@ -76,9 +116,12 @@ func (c *Client) post(p *parcel) {
 	p.box.mu.Lock()
 	defer p.box.mu.Unlock()
 	p.box.queue = append(p.box.queue, p)
-	if !p.box.sending {
-		p.box.sending = true
-		c.sends.Go(func() { c.send(p.box) })
+	for i := range p.box.lines {
+		if line := &p.box.lines[i]; !line.sending {
+			line.sending = true
+			c.sends.Go(func() { c.send(p.box, line) })
+			return
+		}
 	}
 }
 
@@ -102,40 +145,36 @@ func (c *Client) await(ctx context.Context, p *parcel) parcelReply {
 		return parcelReply{err: fmt.Errorf("dianemo: enqueue: %w", ctx.Err())}
 	}
 	p.left = true
-	if p.box.failed != nil {
-		return parcelReply{err: fmt.Errorf("%w: %w (%w)", ErrUnconfirmed, ctx.Err(), p.box.failed)}
+	if p.failed != nil {
+		return parcelReply{err: fmt.Errorf("%w: %w (%w)", ErrUnconfirmed, ctx.Err(), p.failed)}
 	}
 	return parcelReply{err: fmt.Errorf("%w: %w", ErrUnconfirmed, ctx.Err())}
 }
 
-// send empties the outbox, and then ends.
-func (c *Client) send(box *outbox) {
+// send empties the outbox by one line, and then ends.
+func (c *Client) send(box *outbox, line *line) {
 	for {
 		// Callers that have just been answered, or are about to post, do so first, and go along.
 		runtime.Gosched()
 		box.mu.Lock()
-		var batch []*parcel
-		jobs, bytes := 0, 0
-		for _, p := range box.queue {
-			if len(batch) > 0 && (jobs+p.cost > MaxCallJobs || bytes+p.bytes > MaxCallBytes) {
-				break
-			}
-			batch = append(batch, p)
-			jobs, bytes = jobs+p.cost, bytes+p.bytes
+		n, load := 0, load{}
+		for n < len(box.queue) && (load.takes(box.queue[n].records) || n == 0) {
+			n++
 		}
-		box.queue = slices.Delete(box.queue, 0, len(batch))
-		box.sending = len(batch) > 0
+		batch := slices.Clone(box.queue[:n])
+		box.queue = slices.Delete(box.queue, 0, n)
+		line.sending = n > 0
 		box.mu.Unlock()
-		if len(batch) == 0 {
+		if n == 0 {
 			return
 		}
-		c.deliver(box, batch)
+		c.deliver(box, line, batch)
 	}
 }
 
 // deliver sends parcels together and hands out the answers. Records whose slot
 // changed hands meanwhile are sent again.
-func (c *Client) deliver(box *outbox, batch []*parcel) {
+func (c *Client) deliver(box *outbox, line *line, batch []*parcel) {
 	records := batch[0].records
 	if len(batch) > 1 {
 		records = nil
@@ -151,7 +190,7 @@ func (c *Client) deliver(box *outbox, batch []*parcel) {
 	var err error
 	for try := 1; ; try++ {
 		var reply EnqueueReply
-		if reply, err = c.transmit(box, batch, records); err != nil {
+		if reply, err = c.transmit(box, line, batch, records); err != nil {
 			break
 		}
 		for i, place := range places {
@@ -192,24 +231,19 @@ const maxMoves = 20
 
 // transmit makes one call, with a number of its own, until it is answered or
 // nobody waits for it any more.
-func (c *Client) transmit(box *outbox, batch []*parcel, records []Record) (reply EnqueueReply, err error) {
-	box.number++
+func (c *Client) transmit(box *outbox, line *line, batch []*parcel, records []Record) (EnqueueReply, error) {
+	line.call.Number++
 	for attempt := 1; ; attempt++ {
-		reply, err = c.store.Enqueue(c.ctx, box.partition, Call{c.id, box.number}, records)
+		reply, err := c.store.Enqueue(c.ctx, box.partition, line.call, records)
 		c.mended(box.partition, err)
-		box.unheard.about(c.logger, err, "an enqueue is not answered; trying again", "partition", box.partition)
+		line.unheard.about(c.logger, err, "an enqueue is not answered; trying again", "partition", box.partition)
 		if err == nil || errors.Is(err, ErrStoreFull) || errors.Is(err, ErrSuperseded) || !box.awaited(batch, err) {
-			break
+			return reply, err
 		}
 		if !pause(c.ctx, backoff(attempt, 20*time.Millisecond, time.Second)) {
-			err = fmt.Errorf("%w: %w: %w", ErrUnconfirmed, ErrClosed, err)
-			break
+			return reply, fmt.Errorf("%w: %w: %w", ErrUnconfirmed, ErrClosed, err)
 		}
 	}
-	box.mu.Lock()
-	box.failed = nil
-	box.mu.Unlock()
-	return reply, err
 }
 
 // awaited reports whether anybody waits for one of these parcels, and keeps why
@@ -217,6 +251,10 @@ func (c *Client) transmit(box *outbox, batch []*parcel, records []Record) (reply
 func (b *outbox) awaited(batch []*parcel, err error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failed = err
-	return slices.ContainsFunc(batch, func(p *parcel) bool { return !p.left })
+	waits := false
+	for _, p := range batch {
+		p.failed = err
+		waits = waits || !p.left
+	}
+	return waits
 }
