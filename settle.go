@@ -109,6 +109,9 @@ func (part *partition) finish(r *run, s Settlement) {
 	signal(part.ended)
 }
 
+// firstPace is a pace before anything is known: jobs of 500 kinds may cost the store ten times as much as those of one.
+const firstPace = MaxCallJobs / 4
+
 // A pace is how much one call carries, by how long calls take: each is to hold the store
 // for less than 5 ms. What it waits there for another call counts, too.
 type pace struct {
