@@ -43,8 +43,8 @@ const (
 
 // least is the weight of the lightest job that a lane can hold.
 func (l *laneKnown) least() int {
-	if l.Lane.Weight > 0 {
-		return l.Lane.Weight/2 + 1
+	if least := l.Lane.Lightest(); least > 0 {
+		return least
 	}
 	return l.Weight
 }

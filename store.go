@@ -239,6 +239,15 @@ type Lane struct {
 	Again bool
 }
 
+// Lightest is what the lightest job weighs that the lane can hold; 0: what the
+// peer's kind weighs.
+func (l Lane) Lightest() int {
+	if l.Weight == 0 {
+		return 0
+	}
+	return l.Weight/2 + 1
+}
+
 // A Record is a job on its way into the store.
 type Record struct {
 	ID     string

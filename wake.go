@@ -1,8 +1,11 @@
 package dianemo
 
 import (
+	"maps"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 )
@@ -23,6 +26,8 @@ type standing struct {
 	level int            // the least urgent priority for which it stands; 0: it does not
 	room  levels         // the tokens that it said it has to spare, for each priority
 	kinds map[string]int // that it handles, and what they weigh
+	// weights are those of the kinds, each once, the lightest first.
+	weights []int
 }
 
 // stance says how the peer's standing is to change with the next turn, which
@@ -43,7 +48,7 @@ func (p *Peer) stance(looks bool) Stance {
 	}
 	more := level != s.level
 	for q := 1; q <= level; q++ {
-		more = more || room[q] > s.room[q]
+		more = more || s.gained(s.room[q], room[q])
 	}
 	switch {
 	case !more || looks && level < s.level:
@@ -64,6 +69,16 @@ func (s *standing) stood() {
 	s.under = false
 }
 
+// gained reports whether there is work that may fit into room now and did not into what was said. Wake-ups name a kind, or
+// for jobs with weights of their own, 1, 2, 3, 5, 9 and so on, the lightest of their lane: only these make a difference.
+func (s *standing) gained(said, room int) bool {
+	if room <= said {
+		return false
+	}
+	return said < 1 || bits.Len(uint(said-1)) < bits.Len(uint(room-1)) ||
+		sort.SearchInts(s.weights, said+1) < sort.SearchInts(s.weights, room+1)
+}
+
 // restand makes the peer say again that it stands, if it does.
 func (p *Peer) restand() {
 	p.standing.mu.Lock()
@@ -78,6 +93,7 @@ func (s *standing) register(kinds map[string]registered) {
 	for name, kind := range kinds {
 		s.kinds[name] = inherit(kind.policy.Weight, 1)
 	}
+	s.weights = slices.Compact(slices.Sorted(maps.Values(s.kinds)))
 }
 
 // A wakeup is news for the fleet, or, if except is set, work that this peer

@@ -286,13 +286,9 @@ func (p *Peer) stranded(ctx context.Context, surveys []Survey, told map[Lane]Cau
 				continue
 			}
 			lane.Again = false
-			weight := 0
-			if lane.Weight > 0 {
-				weight = lane.Weight/2 + 1 // the lightest that it can hold
-			}
 			cause := CauseNoHandler
 			for i := range peers {
-				if one := peers[i].why(lane.Kind, lane.Priority, weight); slices.Index(causes, one.Cause) < slices.Index(causes, cause) {
+				if one := peers[i].why(lane.Kind, lane.Priority, lane.Lightest()); slices.Index(causes, one.Cause) < slices.Index(causes, cause) {
 					cause = one.Cause
 				}
 			}

@@ -200,10 +200,7 @@ func news(v any) []dianemo.News {
 	for _, word := range strings.Fields(text(v)) {
 		name, later := strings.CutSuffix(word, "+")
 		lane, ok := parseLane(name)
-		one := dianemo.News{Kind: lane.Kind, Priority: lane.Priority, Later: later}
-		if lane.Weight > 0 {
-			one.Weight = lane.Weight/2 + 1
-		}
+		one := dianemo.News{Kind: lane.Kind, Priority: lane.Priority, Weight: lane.Lightest(), Later: later}
 		if ok && !slices.Contains(all, one) {
 			all = append(all, one)
 		}

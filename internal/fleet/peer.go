@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"time"
 )
@@ -139,6 +140,11 @@ func (p *peer) kickNext() {
 	}
 }
 
+// gained is the library's, for kinds that weigh 1.
+func gained(said, room int) bool {
+	return room > said && (said < 1 || bits.Len(uint(said-1)) < bits.Len(uint(room-1)))
+}
+
 // stance says how the standing is to change: up, down, or not at all.
 func (p *peer) stance(looks bool) (up, down bool) {
 	if p.under {
@@ -148,7 +154,7 @@ func (p *peer) stance(looks bool) (up, down bool) {
 	if room > 0 {
 		level = 9
 	}
-	more := level != p.standing || level > 0 && room > p.room
+	more := level != p.standing || level > 0 && gained(p.room, room)
 	if !more || looks && level < p.standing {
 		return false, false
 	}
