@@ -21,7 +21,8 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 	defer under.Wait()
 	beat := time.NewTicker(rand.N(p.config.BeatEvery) + 1) // so that those of a fleet that was started together are spread
 	defer beat.Stop()
-	news := time.NewTicker(min(progressEvery, p.config.BeatEvery))
+	newsEvery := min(progressEvery, p.config.BeatEvery)
+	news := time.NewTicker(newsEvery)
 	defer news.Stop()
 	p.present(ctx, fail)
 	p.declare(ctx)
@@ -42,6 +43,11 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 		case <-p.beatSoon:
 			under.Go(func() { p.presentInTurn(ctx, fail) })
 		case <-news.C:
+			if p.rests() {
+				news.Stop()
+			}
+		case <-p.awake:
+			news.Reset(newsEvery)
 		}
 		for _, part := range p.partitions {
 			part.loseTouch()
@@ -60,6 +66,16 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 			})
 		}
 	}
+}
+
+// rests reports whether there are no runs that could have news. If so, who begins one says so on awake.
+func (p *Peer) rests() bool {
+	p.resting.Store(true)
+	if len(p.held()) > 0 {
+		p.resting.Store(false)
+		return false
+	}
+	return true
 }
 
 // A report is what a beat carries.

@@ -173,6 +173,8 @@ type Peer struct {
 	soon        chan struct{} // has room for one: a round is to be made now
 	bid         chan struct{} // has room for one: the lease may be free
 	beatSoon    chan struct{} // has room for one: some partition is to be beaten, or the peer shown, now
+	resting     atomic.Bool   // no news of runs is looked for until the next begins
+	awake       chan struct{} // has room for one: it has begun
 }
 
 type registered struct {
@@ -192,7 +194,7 @@ func NewPeer(store Store, config Config) (*Peer, error) {
 		return nil, err
 	}
 	p := &Peer{Client: client, id: peerID(), config: config, started: time.Now(),
-		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}, beatSoon: make(chan struct{}, 1), soon: make(chan struct{}, 1),
+		ledger: newLedger(config.Tokens, config.Reserve), kinds: map[string]registered{}, beatSoon: make(chan struct{}, 1), awake: make(chan struct{}, 1), soon: make(chan struct{}, 1),
 		bid: make(chan struct{}, 1), fireSoon: make(chan struct{}, 1), visible: make(chan struct{}, 1)}
 	p.logger = p.logger.With("peer", p.id)
 	p.Client.near = p.keepNear

@@ -453,6 +453,9 @@ func (part *partition) begin(base context.Context, grant levels, reply TurnReply
 		runs = append(runs, r)
 	}
 	part.mu.Unlock()
+	if p.resting.CompareAndSwap(true, false) {
+		signal(p.awake)
+	}
 	if len(runs) < len(reply.Jobs) {
 		signal(part.ended)
 	}
