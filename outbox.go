@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A parcel is what goes to one partition in one piece.
+// A parcel is what goes to one partition in one piece, small enough for any call.
 type parcel struct {
 	box     *outbox
 	records []Record
@@ -37,8 +37,11 @@ type load struct {
 // laneCost is how much of a call each further lane takes: its queue is a key of its own.
 const laneCost = 4
 
+// size is how much of a call it is.
+func (l *load) size() int { return l.cost + laneCost*(len(l.lanes)-1) }
+
 // takes loads records, and reports whether they fit. One that did not is to be left.
-func (l *load) takes(records []Record) bool {
+func (l *load) takes(records []Record, most int) bool {
 	for i := range records {
 		r := &records[i]
 		l.cost += r.cost()
@@ -47,7 +50,7 @@ func (l *load) takes(records []Record) bool {
 			l.lanes = append(l.lanes, r.Lane)
 		}
 	}
-	return l.cost+laneCost*(len(l.lanes)-1) <= MaxCallJobs && l.bytes <= MaxCallBytes
+	return l.size() <= most && l.bytes <= MaxCallBytes
 }
 
 func (c *Client) pack(records []Record) []*parcel {
@@ -60,9 +63,9 @@ func (c *Client) pack(records []Record) []*parcel {
 	for i, r := range records {
 		partition := c.store.Partition(r.ID)
 		p := last[partition]
-		if p == nil || !p.load.takes(records[i:i+1]) {
+		if p == nil || !p.load.takes(records[i:i+1], firstPace) {
 			p = &open{parcel: &parcel{box: boxes[partition], reply: make(chan parcelReply, 1)}}
-			p.load.takes(records[i : i+1]) // the first always fits
+			p.load.takes(records[i:i+1], firstPace) // the first goes in any case
 			last[partition] = p
 			parcels = append(parcels, p.parcel)
 		}
@@ -80,6 +83,7 @@ type outbox struct {
 	mu         sync.Mutex
 	queue      []*parcel
 	lines      [2]line
+	pace       pace
 	wakes      []wakeup           // to be sent
 	waking     bool               // they are being sent
 	lonely     map[News]time.Time // when a wake-up found nobody
@@ -99,7 +103,7 @@ type line struct {
 }
 
 func newOutbox(partition int, client string) *outbox {
-	box := &outbox{partition: partition, turn: make(chan struct{}, 1)}
+	box := &outbox{partition: partition, turn: make(chan struct{}, 1), pace: pace{jobs: firstPace, least: firstPace}}
 	for i := range box.lines {
 		box.lines[i].call.Caller = fmt.Sprintf("%s.%d", client, i)
 	}
@@ -158,7 +162,7 @@ func (c *Client) send(box *outbox, line *line) {
 		runtime.Gosched()
 		box.mu.Lock()
 		n, load := 0, load{}
-		for n < len(box.queue) && (load.takes(box.queue[n].records) || n == 0) {
+		for n < len(box.queue) && (load.takes(box.queue[n].records, box.pace.jobs) || n == 0) {
 			n++
 		}
 		batch := slices.Clone(box.queue[:n])
@@ -234,16 +238,34 @@ const maxMoves = 20
 func (c *Client) transmit(box *outbox, line *line, batch []*parcel, records []Record) (EnqueueReply, error) {
 	line.call.Number++
 	for attempt := 1; ; attempt++ {
+		begin := time.Now()
 		reply, err := c.store.Enqueue(c.ctx, box.partition, line.call, records)
 		c.mended(box.partition, err)
 		line.unheard.about(c.logger, err, "an enqueue is not answered; trying again", "partition", box.partition)
-		if err == nil || errors.Is(err, ErrStoreFull) || errors.Is(err, ErrSuperseded) || !box.awaited(batch, err) {
+		if err == nil {
+			box.learn(time.Since(begin), records)
+			return reply, nil
+		}
+		if errors.Is(err, ErrStoreFull) || errors.Is(err, ErrSuperseded) || !box.awaited(batch, err) {
 			return reply, err
 		}
 		if !pause(c.ctx, backoff(attempt, 20*time.Millisecond, time.Second)) {
 			return reply, fmt.Errorf("%w: %w: %w", ErrUnconfirmed, ErrClosed, err)
 		}
 	}
+}
+
+// learn takes in how long a call took that carried records. Where the other line has one under
+// way, half of it was that one's.
+func (b *outbox) learn(took time.Duration, records []Record) {
+	var carried load
+	carried.takes(records, 0)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lines[0].sending && b.lines[1].sending {
+		took /= 2
+	}
+	b.pace.learn(took, carried.size())
 }
 
 // awaited reports whether anybody waits for one of these parcels, and keeps why

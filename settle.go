@@ -109,14 +109,19 @@ func (part *partition) finish(r *run, s Settlement) {
 	signal(part.ended)
 }
 
-// firstPace is a pace before anything is known: jobs of 500 kinds may cost the store ten times as much as those of one.
-const firstPace = MaxCallJobs / 4
+// The paces before anything is known, since jobs of 500 kinds may cost the store ten times as much as those of one; and of claims
+// and settlements that take long.
+const (
+	firstPace = MaxCallJobs / 4
+	leastPace = 32
+)
 
 // A pace is how much one call carries, by how long calls take: each is to hold the store
 // for less than 5 ms. What it waits there for another call counts, too.
 type pace struct {
-	jobs int           // at most
-	trip time.Duration // the quickest call so far: mostly the network's part
+	jobs  int           // at most
+	least int           // even if calls take long, or a slow network would let nothing through
+	trip  time.Duration // the quickest call so far: mostly the network's part
 }
 
 // learn takes in how long a call took, and how many jobs were in it.
@@ -125,9 +130,9 @@ func (p *pace) learn(took time.Duration, jobs int) {
 		p.trip = took
 	}
 	switch held := took - p.trip; {
-	case held > 5*time.Millisecond && jobs > 32:
-		p.jobs = max(jobs*3/4, 32)
-	case held < 3*time.Millisecond && jobs == p.jobs:
+	case held > 5*time.Millisecond && jobs > p.least:
+		p.jobs = min(p.jobs, max(jobs*3/4, p.least))
+	case held < 3*time.Millisecond && jobs > p.jobs/2:
 		p.jobs = min(p.jobs+32, MaxCallJobs)
 	}
 }

@@ -75,7 +75,7 @@ type finished struct {
 
 func newPartition(p *Peer, number int) *partition {
 	part := &partition{peer: p, number: number, kicked: make(chan struct{}, 1), ended: make(chan struct{}, 1), held: map[RunRef]*run{},
-		settling: pace{jobs: firstPace}, claiming: pace{jobs: firstPace}}
+		settling: pace{jobs: firstPace, least: leastPace}, claiming: pace{jobs: firstPace, least: leastPace}}
 	part.place.call = part.kick
 	part.look.Store(true)
 	for name, kind := range p.kinds {

@@ -25,18 +25,18 @@ func micros(us float64) time.Duration { return time.Duration(us * float64(micro)
 
 // DefaultCosts were measured by -measure; see docs/capacity.md.
 var DefaultCosts = Costs{
-	enqueue: {micros(72), micros(6.1), 503, 165},
-	claim:   {micros(143), micros(8.4), 899, 198},
-	empty:   {micros(79), 0, 805, 0},
-	settle:  {micros(96), micros(5.3), 658, 43},
-	beat:    {micros(71), micros(3.2), 306, 72},
-	survey:  {micros(61), micros(11.3), 140, 206},
+	enqueue: {micros(76), micros(4.8), 503, 165},
+	claim:   {micros(159), micros(7.5), 917, 182},
+	empty:   {micros(81), 0, 805, 0},
+	settle:  {micros(82), micros(5.9), 651, 37},
+	beat:    {micros(66), micros(4.4), 301, 72},
+	survey:  {micros(45), micros(10.7), 153, 206},
 	chore:   {micros(150), 0, 1000, 0},
-	wake:    {micros(69), 0, 467, 0},
-	nobody:  {micros(43), 0, 328, 0},
-	stand:   {micros(45), 0, 277, 0},
-	present: {micros(52), 0, 712, 0},
-	lead:    {micros(47), 0, 230, 0},
+	wake:    {micros(83), 0, 467, 0},
+	nobody:  {micros(47), 0, 328, 0},
+	stand:   {micros(58), 0, 277, 0},
+	present: {micros(65), 0, 712, 0},
+	lead:    {micros(45), 0, 235, 0},
 }
 
 // Set changes some, as -cost says: name=fixed or name=fixed+each, in µs, separated by commas.
