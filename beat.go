@@ -68,10 +68,11 @@ func (p *Peer) beats(ctx context.Context, fail func(error)) {
 	}
 }
 
-// rests reports whether there are no runs that could have news. If so, who begins one says so on awake.
+// rests reports whether there are no runs that could have news, or are to be beaten for. If so, who begins one says so on
+// awake.
 func (p *Peer) rests() bool {
 	p.resting.Store(true)
-	if len(p.held()) > 0 {
+	if slices.ContainsFunc(p.partitions, func(part *partition) bool { return part.count() > 0 }) {
 		p.resting.Store(false)
 		return false
 	}

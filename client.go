@@ -164,8 +164,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // EnqueueMany adds jobs, of one kind or several, and returns their ids in
-// order. The jobs of one partition are added in one step, in pieces of at most
-// 500 jobs, or 125 with unique keys, and 1 MiB; an error leaves those of other partitions as they are.
+// order. The jobs of one partition are added in pieces, each in one step: of 125 jobs, or
+// 31 with unique keys, fewer if they are of many kinds or priorities, and 1 MiB at most. An
+// error leaves those of other pieces as they are.
 //
 //   - [FieldError]: a request is wrong. Nothing was written.
 //   - [BatchError]: it has an error for each job that was not accepted, most

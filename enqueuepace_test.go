@@ -3,6 +3,7 @@ package dianemo
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,4 +58,59 @@ func TestAnEnqueueCarriesAsMuchAsTheStoreCanTakeAtATime(t *testing.T) {
 			require.Equal(t, slices.Repeat([]int{row.want}, 10), last, row.each)
 		}
 	})
+}
+
+// A heldStore holds the calls of an enqueue, and knows who makes them.
+type heldStore struct {
+	openStore
+	open chan struct{}
+	mu   sync.Mutex
+	from []string
+}
+
+func (s *heldStore) Partition(string) int { return 0 }
+
+func (s *heldStore) Enqueue(_ context.Context, _ int, call Call, records []Record) (EnqueueReply, error) {
+	s.mu.Lock()
+	s.from = append(s.from, call.Caller)
+	s.mu.Unlock()
+	<-s.open
+	return EnqueueReply{Existing: make([]State, len(records))}, nil
+}
+
+// A call that is not answered may be worked at whenever its bytes arrive. If it is to replace what holds its key, it must not
+// replace what came after it: of the same line the store refuses it then.
+func TestJobsWithUniqueKeysAreEnqueuedOneCallAfterTheOther(t *testing.T) {
+	for key, want := range map[string]int{"": 2, "key": 1} {
+		t.Run(key, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &heldStore{open: make(chan struct{})}
+				c, err := NewClient(store, ClientConfig{})
+				require.NoError(t, err)
+				defer c.Close()
+				kind := NewKind[int]("kind", Policy{})
+				enqueue := func(ctx context.Context) error {
+					_, err := kind.EnqueueWith(ctx, c, 1, Options{Unique: Unique{Key: key, Replace: key != ""}})
+					return err
+				}
+				ctx, leave := context.WithTimeout(t.Context(), time.Second) // of the bubble's clock
+				defer leave()
+				require.ErrorIs(t, enqueue(ctx), ErrUnconfirmed)
+				var all sync.WaitGroup
+				for range 3 {
+					all.Go(func() {
+						if err := enqueue(t.Context()); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				synctest.Wait()
+				require.Len(t, store.from, want)
+				close(store.open)
+				all.Wait()
+				slices.Sort(store.from)
+				require.Len(t, slices.Compact(store.from), want)
+			})
+		})
+	}
 }

@@ -115,6 +115,7 @@ type rota struct {
 	told  map[Lane]Cause // lanes that no live peer can take from
 	// silent are the peers that the last round was told of in each partition where there were too many for one.
 	silent map[int][]string
+	goesOn bool // the next round follows at once, because of these; what has a pace is not done in it
 }
 
 func newRota(partitions int) *rota {
@@ -146,6 +147,8 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 	if term := p.leading(); term != 0 {
 		chore = &Chore{Term: term, BeatEvery: p.config.BeatEvery, SilentAfter: p.config.SilentAfter}
 	}
+	paced := chore != nil && !r.goesOn
+	r.goesOn = false
 	wakes := make([]uint64, len(p.partitions))
 	for i, part := range p.partitions {
 		wakes[i] = part.clock.wakes()
@@ -189,18 +192,19 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 		room <- struct{}{}
 		under.Go(func() {
 			defer func() { <-room }()
-			if r.walks.turn(s.Partition, r.beat) {
-				p.repairs(ctx, s.Partition, &r.calls[s.Partition], r.walks)
+			if paced && r.walks.turn(s.Partition, r.beat) {
+				p.repairs(ctx, s.Partition, &r.calls[s.Partition], r.walks, r.beat)
 			}
-			p.choresIn(ctx, s, &r.calls[s.Partition], r.beat)
+			p.choresIn(ctx, s, &r.calls[s.Partition], paced && (r.beat+s.Partition)%trimBeats == trimBeats-1)
 		})
 	}
 	p.restand()
 	under.Wait()
-	if chore != nil {
-		if r.goesOn(surveys) {
-			signal(p.soon)
-		}
+	if chore != nil && r.mourns(surveys) {
+		r.goesOn = true
+		signal(p.soon)
+	}
+	if paced {
 		if r.beat%strandedBeats == strandedBeats-1 { // by then all have shown themselves
 			p.stranded(ctx, surveys, r.told)
 		}
@@ -209,9 +213,9 @@ func (p *Peer) round(ctx context.Context, r *rota) {
 	}
 }
 
-// goesOn reports whether there are more silent peers than a round was told of, so that the next one is to come at once.
+// mourns reports whether there are more silent peers than a round was told of, so that the next one is to come at once.
 // Where it would be told of the same, since they could not be reaped, it comes at its time.
-func (r *rota) goesOn(surveys []Survey) (more bool) {
+func (r *rota) mourns(surveys []Survey) (more bool) {
 	for i := range surveys {
 		s := &surveys[i]
 		if s.Err != nil || s.Deposed || !s.MoreSilent {
@@ -226,7 +230,7 @@ func (r *rota) goesOn(surveys []Survey) (more bool) {
 
 // choresIn does them in one partition, in small steps, for as long as there is
 // something to do and this peer leads.
-func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64, beat int) {
+func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64, trims bool) {
 	partition := s.Partition
 	part := p.partitions[partition]
 	part.chores.about(p.logger, s.Err, "a chore failed; it comes round again", "partition", partition)
@@ -280,7 +284,7 @@ func (p *Peer) choresIn(ctx context.Context, s *Survey, calls *uint64, beat int)
 			return reply.More, err
 		})
 	}
-	if (beat+partition)%trimBeats == trimBeats-1 {
+	if trims {
 		again(p.trim(ctx, partition))
 	}
 }

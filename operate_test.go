@@ -606,42 +606,6 @@ func TestAWaitingJobIsReplacedUntilItIsStarted(t *testing.T) {
 	})
 }
 
-// A measuringStore tells how many jobs a call has at most.
-type measuringStore struct {
-	dianemo.Store
-	unique, all atomic.Int64
-}
-
-func (s *measuringStore) Enqueue(ctx context.Context, partition int, call dianemo.Call, records []dianemo.Record) (dianemo.EnqueueReply, error) {
-	unique := int64(0)
-	for _, r := range records {
-		if r.Unique.Key != "" {
-			unique++
-		}
-	}
-	s.unique.Store(max(s.unique.Load(), unique))
-	s.all.Store(max(s.all.Load(), int64(len(records))))
-	return s.Store.Enqueue(ctx, partition, call, records)
-}
-
-// What holds Redis longer goes in smaller pieces.
-func TestOneCallCarriesFewerJobsWithUniqueKeys(t *testing.T) {
-	store := &measuringStore{Store: embeddedStore(t, 1)}
-	c := client(t, store)
-	kind := dianemo.NewKind[Args]("kind", dianemo.Policy{})
-	var plain, unique []dianemo.Request
-	for i := range 1000 {
-		plain = append(plain, kind.New(Args{}))
-		unique = append(unique, kind.NewWith(Args{}, dianemo.Options{Unique: dianemo.Unique{Key: fmt.Sprint(i)}}))
-	}
-	_, err := c.EnqueueMany(t.Context(), plain...)
-	require.NoError(t, err)
-	require.Equal(t, []int64{0, 500}, []int64{store.unique.Load(), store.all.Load()})
-	_, err = c.EnqueueMany(t.Context(), unique...)
-	require.NoError(t, err)
-	require.EqualValues(t, 125, store.unique.Load())
-}
-
 // Many callers share an outbox: each gets its own answer.
 func TestCallersThatShareABatchGetTheirOwnAnswers(t *testing.T) {
 	onEach(t, func(t *testing.T, store dianemo.Store) {

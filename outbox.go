@@ -15,6 +15,7 @@ type parcel struct {
 	box     *outbox
 	records []Record
 	places  []int            // of the records in the caller's request
+	ordered bool             // a record has a unique key: it matters which comes first
 	reply   chan parcelReply // has room for the one reply
 
 	// Guarded by box.mu.
@@ -70,6 +71,7 @@ func (c *Client) pack(records []Record) []*parcel {
 			parcels = append(parcels, p.parcel)
 		}
 		p.records = append(p.records, r)
+		p.ordered = p.ordered || r.Unique.Key != ""
 		p.places = append(p.places, i)
 	}
 	return parcels
@@ -77,7 +79,9 @@ func (c *Client) pack(records []Record) []*parcel {
 
 // An outbox is what waits to be sent to one partition: the store works at the
 // call of one line while the answers of the other are handed out. What comes
-// while both have a call under way goes with the next.
+// while both have a call under way goes with the next. Jobs with unique keys go by
+// the first line alone: a call that nobody waits for any more is refused once a later
+// one of its line was there, so that it can't replace what came after it.
 type outbox struct {
 	partition  int
 	mu         sync.Mutex
@@ -162,7 +166,7 @@ func (c *Client) send(box *outbox, line *line) {
 		runtime.Gosched()
 		box.mu.Lock()
 		n, load := 0, load{}
-		for n < len(box.queue) && (load.takes(box.queue[n].records, box.pace.jobs) || n == 0) {
+		for n < len(box.queue) && (line == &box.lines[0] || !box.queue[n].ordered) && (load.takes(box.queue[n].records, box.pace.jobs) || n == 0) {
 			n++
 		}
 		batch := slices.Clone(box.queue[:n])
@@ -256,16 +260,17 @@ func (c *Client) transmit(box *outbox, line *line, batch []*parcel, records []Re
 }
 
 // learn takes in how long a call took that carried records. Where the other line has one under
-// way, half of it was that one's.
+// way, half of what the store worked was that one's.
 func (b *outbox) learn(took time.Duration, records []Record) {
 	var carried load
 	carried.takes(records, 0)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	under := 1
 	if b.lines[0].sending && b.lines[1].sending {
-		took /= 2
+		under = 2
 	}
-	b.pace.learn(took, carried.size())
+	b.pace.learn(took, carried.size(), under)
 }
 
 // awaited reports whether anybody waits for one of these parcels, and keeps why

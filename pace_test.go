@@ -62,7 +62,7 @@ func TestAWalkThroughManySmallIndexesTakesFewRounds(t *testing.T) {
 	for looked, want := range map[int][]int64{0: {16, 16, 8}, 2: {16, 16, 8}, 90: {3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 1}, 200: {16, 16, 8}} {
 		t.Run(strconv.Itoa(looked), func(t *testing.T) {
 			s := &stepped{Store: embeddedStore(t, 1), steps: 40, looked: looked, ends: make(chan walk, 2)}
-			start(t, s, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
+			start(t, s, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: time.Minute, Lease: time.Minute}, func(p *dianemo.Peer) {
 				handle(t, p, "kind", dianemo.Policy{}, func(context.Context, *dianemo.Job[Args]) error { return nil })
 			})
 			first := receive(t, s.ends)

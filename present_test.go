@@ -69,8 +69,9 @@ func TestPeersThatWereStartedTogetherDoNotShowThemselvesTogetherForGood(t *testi
 // While a peer has no runs it does not look for what they have to say.
 func TestProgressIsPassedOnByAPeerThatHadNothingToDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const year = 365 * 24 * time.Hour // the first beat is at a random time
 		store := &mirror{shown: map[string][]time.Time{}}
-		p, err := NewPeer(store, Config{BeatEvery: time.Hour, SilentAfter: 4 * time.Hour, Lease: 4 * time.Hour})
+		p, err := NewPeer(store, Config{BeatEvery: year, SilentAfter: 4 * year, Lease: 4 * year})
 		require.NoError(t, err)
 		defer p.Close()
 		said, end := make(chan struct{}), make(chan struct{})
@@ -97,6 +98,10 @@ func TestProgressIsPassedOnByAPeerThatHadNothingToDo(t *testing.T) {
 			require.EqualValues(t, round, store.beats[round].Runs[0].Progress.Done)
 			require.False(t, p.resting.Load())
 			end <- struct{}{}
+			synctest.Wait()
+			time.Sleep(2 * progressEvery)
+			require.False(t, p.resting.Load(), "it is this peer's until it is settled")
+			part.settled(part.take(), TurnReply{})
 		}
 		stop()
 		beats.Wait()

@@ -178,14 +178,7 @@ func (w *walks) turn(partition, beat int) bool {
 	if beat%repairBeats != repairBeats-1 || (partition-w.from+len(w.cursors))%len(w.cursors) >= w.parts() {
 		return false
 	}
-	if w.cursors[partition] != "" {
-		return true
-	}
-	if beat < w.begin[partition] {
-		return false
-	}
-	w.begin[partition] = beat + repairRound
-	return true
+	return w.cursors[partition] != "" || beat >= w.begin[partition]
 }
 
 func (w *walks) next(beat int) {
@@ -197,10 +190,10 @@ func (w *walks) next(beat int) {
 // repairs takes steps while they are full, and small ones until they make up a
 // full one: a walk through many small indexes is to take minutes, not hours. It
 // stops where the walk ends.
-func (p *Peer) repairs(ctx context.Context, partition int, calls *uint64, w *walks) {
+func (p *Peer) repairs(ctx context.Context, partition int, calls *uint64, w *walks, beat int) {
 	sum := 0
 	for range repairSteps {
-		looked, more := p.repairStep(ctx, partition, calls, w)
+		looked, more := p.repairStep(ctx, partition, calls, w, beat)
 		if sum += looked; !more || looked < repairLimit/2 && sum >= repairLimit {
 			return
 		}
@@ -208,7 +201,7 @@ func (p *Peer) repairs(ctx context.Context, partition int, calls *uint64, w *wal
 }
 
 // repairStep returns at how many jobs it looked, and whether the walk goes on.
-func (p *Peer) repairStep(ctx context.Context, partition int, calls *uint64, w *walks) (int, bool) {
+func (p *Peer) repairStep(ctx context.Context, partition int, calls *uint64, w *walks, beat int) (int, bool) {
 	term := p.leading()
 	if term == 0 {
 		return 0, false
@@ -222,6 +215,9 @@ func (p *Peer) repairStep(ctx context.Context, partition int, calls *uint64, w *
 		err = told
 	}
 	if err == nil {
+		if *cursor == "" {
+			w.begin[partition] = beat + repairRound
+		}
 		*cursor = reply.Next
 	} else {
 		*cursor, w.begin[partition] = "", 0 // its beginning mends what keeps the rest from being done

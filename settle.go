@@ -34,7 +34,7 @@ func (part *partition) settle(ctx context.Context) {
 			part.putBack(some)
 			return
 		}
-		part.settling.learn(time.Since(begin), len(some))
+		part.settling.learn(time.Since(begin), len(some), 1)
 		part.settled(some, reply)
 		part.heard(reply)
 		part.kick() // the peer may be closing
@@ -124,12 +124,12 @@ type pace struct {
 	trip  time.Duration // the quickest call so far: mostly the network's part
 }
 
-// learn takes in how long a call took, and how many jobs were in it.
-func (p *pace) learn(took time.Duration, jobs int) {
+// learn takes in how long a call took, how many jobs were in it, and how many such calls were under way.
+func (p *pace) learn(took time.Duration, jobs, calls int) {
 	if p.trip == 0 || took < p.trip {
 		p.trip = took
 	}
-	switch held := took - p.trip; {
+	switch held := (took - p.trip) / time.Duration(calls); {
 	case held > 5*time.Millisecond && jobs > p.least:
 		p.jobs = min(p.jobs, max(jobs*3/4, p.least))
 	case held < 3*time.Millisecond && jobs > p.jobs/2:

@@ -378,7 +378,7 @@ func (part *partition) call(ctx context.Context, last *uint64, settle []Settleme
 // measure learns the store's clock, and how much a claim may carry.
 func (part *partition) measure(begin time.Time, reply TurnReply) {
 	took := time.Since(begin)
-	part.claiming.learn(took, len(reply.Jobs))
+	part.claiming.learn(took, len(reply.Jobs), 1)
 	if part.ahead == 0 || took < 8*part.claiming.trip+50*time.Millisecond { // else where in it the clock was read is a guess
 		part.ahead, part.least = reply.Now.Sub(begin.Add(took/2)), reply.Now.Sub(begin.Add(took))
 	}
