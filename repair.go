@@ -161,10 +161,10 @@ const (
 
 // walks are a leader's, one through each partition.
 type walks struct {
+	from    int      // the partition whose turn it is
 	cursors []string // each its partition's own, as is all below
 	begin   []int    // the beat from which on the next walk may begin
 	failing []complaint
-	from    int // the partition whose turn it is
 }
 
 func newWalks(partitions int) *walks {
