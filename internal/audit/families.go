@@ -43,7 +43,7 @@ type how struct {
 	by     string // who said so
 }
 
-var howForm = regexp.MustCompile(`^([!?+]?)([sfacm])\d{0,9}(?:@(\d{0,16}))?#(\d{1,16})$`)
+var howForm = regexp.MustCompile(`^([!?+]?)([sfacm])\d{0,9}(?:@(\d{0,16}))?#(\d{0,16})$`)
 
 // Needs are what one job waits for.
 type needs struct {
@@ -61,7 +61,7 @@ type sum struct {
 	by                           string
 }
 
-var sumForm = regexp.MustCompile(`^(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9}),[01]#(\d{1,16})(?: \d{0,9} \S*)?$`)
+var sumForm = regexp.MustCompile(`^(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9}),[01]#(\d{0,16})(?: \d{0,9} \S*)?$`)
 
 func parseSum(s string) (sum, bool) {
 	f := sumForm.FindStringSubmatch(s)

@@ -66,10 +66,13 @@ func newWorld(t *testing.T, partitions int) *world {
 	return w
 }
 
+// beatEvery is so long that what keeps Redis busy meanwhile is no outage.
+const beatEvery = 200 * time.Millisecond
+
 // peer starts one; it is stopped with the others.
 func (w *world) peer() *dianemo.Peer {
 	w.t.Helper()
-	p, err := dianemo.NewPeer(w.store, dianemo.Config{Tokens: 16, BeatEvery: 50 * time.Millisecond, Finish: dianemo.None, Load: dianemo.LoadConfig{Off: true}, Logger: quiet})
+	p, err := dianemo.NewPeer(w.store, dianemo.Config{Tokens: 16, BeatEvery: beatEvery, Finish: dianemo.None, Load: dianemo.LoadConfig{Off: true}, Logger: quiet})
 	require.NoError(w.t, err)
 	for _, kind := range []dianemo.Kind[args]{plain, urgent, heavy, brief} {
 		require.NoError(w.t, kind.Handle(p, w.handle))
@@ -209,14 +212,19 @@ func member(wf *dianemo.Workflow, id, name string) string {
 type populated struct {
 	*world
 	waiting, later, retrying, running, blocked, skipped, failed, succeeded string
-	unique, flow, heldFlow, gone                                           string
+	unique, flow, heldFlow, gone, parent                                   string
 }
 
 func populate(t *testing.T, partitions int) *populated {
 	w := &populated{world: newWorld(t, partitions)}
+	w.fill()
+	return w
+}
+
+func (w *populated) fill() {
+	t, ctx := w.t, w.t.Context()
 	w.peer()
 	two := w.peer()
-	ctx := t.Context()
 
 	w.succeeded = w.enqueue(plain, "report", dianemo.Options{})
 	w.failed = w.enqueue(plain, "fail", dianemo.Options{})
@@ -299,7 +307,6 @@ func populate(t *testing.T, partitions int) *populated {
 		return errors.Is(err, dianemo.ErrNotFound)
 	})
 	w.settled()
-	return w
 }
 
 func (w *populated) schedules() {
@@ -356,7 +363,7 @@ func (w *populated) silent() {
 		room[i] = 100
 	}
 	reply, err := w.store.Turn(w.t.Context(), w.store.Partition(again), dianemo.Call{Caller: "ghost", Number: 1}, nil, dianemo.Claim{Limit: 10, Room: room,
-		Lanes: []dianemo.ClaimLane{{Lane: lane, Weight: 1}}, BeatEvery: 50 * time.Millisecond, SilentAfter: 200 * time.Millisecond})
+		Lanes: []dianemo.ClaimLane{{Lane: lane, Weight: 1}}, BeatEvery: beatEvery, SilentAfter: 4 * beatEvery})
 	require.NoError(w.t, err)
 	require.Len(w.t, reply.Jobs, 2)
 	w.becomes(dianemo.Retrying, again)
