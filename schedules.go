@@ -87,6 +87,7 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 	}
 	defer done()
 	partition := c.store.Partition(name)
+	var full error // the put was refused, or it was done before and has come again since its reply was lost
 	for range maxMoves {
 		was, now, err := c.readSchedule(ctx, name)
 		if err != nil && !errors.Is(err, ErrNoSchedule) {
@@ -101,7 +102,10 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 		}
 		d, err := decide(was, old, now)
 		if err != nil || d == nil {
-			return false, err
+			return full != nil, err
+		}
+		if full != nil {
+			return false, full
 		}
 		wish := ScheduleWish{Name: name, What: PutIt, Version: was.Version, Cursor: now, From: was.Cursor}
 		if was.Err != nil {
@@ -128,6 +132,8 @@ func (c *Client) change(ctx context.Context, name string, decide func(was *Store
 			return false, err
 		}
 		switch _, err = c.setSchedule(ctx, partition, wish); {
+		case errors.Is(err, ErrStoreFull):
+			full = err
 		case errors.Is(err, ErrMoved):
 			// Perhaps because of what is due, which the change would pass over.
 			err := c.insist(ctx, "fire schedule", func() error { return c.fireNamed(ctx, partition, name) })

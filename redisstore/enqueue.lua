@@ -10,12 +10,17 @@
 --       found to hold the slot, its lane (its place) and id, separated by commas; blocked: when it is due at the
 --       earliest (ms), 0 if only its parents say, negative to be put before others; then, after a comma, the number of who has
 --       told what it waits for, whose gate must be closed
--- Reply {'ok', news, 'place:state:id ...' of the jobs that exist already, id '' if it is the same}, {'superseded'}
+-- Reply {'ok', news, 'place:state:id ...' of the jobs that exist already, id '' if it is the same}, {'superseded'}, {'full'}
 --       news: the names of the lanes that have work sooner than before, each with a + if that is not due yet
 --       state moved: the slot is not held by whom replace says, or another has told what it waits for, or its gate was
 --       voided; nothing was done for this job
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
+if full and not answer then -- see remembered in scripts.go
+  answer = 'full'
+  keep(KEYS[1], ARGV[1], answer)
+end
+if answer == 'full' then return {'full'} end
 if answer then
   return {'ok', answer:match('^(.*)|(.*)$')}
 end

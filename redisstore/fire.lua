@@ -10,11 +10,16 @@
 --       (its place), weight|max_reruns|size|who tells what a workflow waits for (each may be empty), 'run' or 'missed', spec
 -- Reply {'ok', news (as of enqueue), 1 if one is due again, or will be before all that are not yet, for each schedule: {word, id of the
 --       one that has not ended, what became of each occurrence: scheduled, blocked, missed, skipped, exists, or waits}, ...},
---       {'deposed'}, {'superseded'}
+--       {'deposed'}, {'superseded'}, {'full'}
 --       word: done; waits, the last occurrence has not ended: what is to be run is left; paused; moved, another has
 --       decided, or changed it. Only done and waits have changed anything.
 local answer, superseded = recall(KEYS[1], ARGV[1])
 if superseded then return {'superseded'} end
+if full and not answer then -- see remembered in scripts.go
+  answer = 'full'
+  keep(KEYS[1], ARGV[1], answer)
+end
+if answer == 'full' then return {'full'} end
 if answer then
   local new, first, rest = answer:match('^(.*)|(%d)|(.*)$')
   local reply = {'ok', new, tonumber(first)}

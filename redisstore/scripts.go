@@ -30,6 +30,9 @@ type scripts struct {
 	expunge, ends, mend, kin                         *redis.Script
 
 	names map[string]string // by SHA-1
+	// For scripts that a full store refuses: what answers a call that was here before, and otherwise
+	// sees to it that it is refused for good.
+	remember map[*redis.Script]*redis.Script
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only enqueue,
@@ -37,8 +40,8 @@ type scripts struct {
 // finish. plain leaves the flags out, for servers that don't know them.
 func loadScripts(plain bool) scripts {
 	names := map[string]string{}
-	load := func(name string, flags string, parts ...string) *redis.Script {
-		text := read("common.lua")
+	assemble := func(head, name, flags string, parts ...string) *redis.Script {
+		text := head + read("common.lua")
 		for _, part := range append(parts, name) {
 			text += read(part + ".lua")
 		}
@@ -50,10 +53,17 @@ func loadScripts(plain bool) scripts {
 		return script
 	}
 	const finish = "flags=allow-oom"
+	load := func(name, flags string, parts ...string) *redis.Script { return assemble("", name, flags, parts...) }
+	remember := map[*redis.Script]*redis.Script{}
+	refusable := func(name string, parts ...string) *redis.Script {
+		script := assemble("local full = false\n", name, "", parts...)
+		remember[script] = assemble("local full = true\n", name, finish, parts...)
+		return script
+	}
 	return scripts{
-		names: names,
+		names: names, remember: remember,
 
-		enqueue: load("enqueue", ""),
+		enqueue: refusable("enqueue"),
 		claim:   load("claim", finish),
 		settle:  load("settle", finish, "kept"),
 		beat:    load("beat", finish),
@@ -76,7 +86,7 @@ func loadScripts(plain bool) scripts {
 		recount: load("recount", finish),
 		aside:   load("aside", finish),
 		slots:   load("slots", finish),
-		fire:    load("fire", "", "cursor"),
+		fire:    refusable("fire", "cursor"),
 		due:     load("due", "flags=no-writes", "cursor"),
 
 		needs:   load("needs", ""),
@@ -138,6 +148,9 @@ func (s *Store) eval(ctx context.Context, commands ...command) ([][]any, error) 
 			c := commands[i]
 			reply, err = c.script.Eval(ctx, s.rdb, c.keys, c.args...).Slice()
 		}
+		if redis.IsOOMError(err) {
+			reply, err = s.remembered(ctx, commands[i], err)
+		}
 		if err != nil {
 			return nil, s.broken(ctx, err, commands[i].keys...)
 		}
@@ -149,6 +162,24 @@ func (s *Store) eval(ctx context.Context, commands ...command) ([][]any, error) 
 	return replies, nil
 }
 
+// remembered is the answer to a call that Redis refuses since it is full, and that it had carried
+// out before: its reply was lost, and the client library, or the caller, has sent it again. If it was
+// not here before, the error is why it is refused, and it stays so if an earlier sending still comes.
+func (s *Store) remembered(ctx context.Context, c command, refused error) ([]any, error) {
+	script := s.scripts.remember[c.script]
+	if script == nil {
+		return nil, refused
+	}
+	reply, err := script.Run(ctx, s.rdb, c.keys, c.args...).Slice()
+	if err != nil {
+		return nil, err
+	}
+	if len(reply) > 0 && reply[0] == "full" {
+		return nil, refused // which says more
+	}
+	return reply, nil
+}
+
 // verdict turns a script's one-word refusals into errors.
 func verdict(reply []any) error {
 	switch word, _ := reply[0].(string); word {
@@ -158,6 +189,8 @@ func verdict(reply []any) error {
 		return dianemo.ErrSuperseded
 	case "deposed":
 		return dianemo.ErrDeposed
+	case "full":
+		return dianemo.ErrStoreFull
 	default:
 		return fmt.Errorf("redisstore: unexpected answer %.40q", word)
 	}
