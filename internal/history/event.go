@@ -87,6 +87,11 @@ const (
 	Fault What = "fault" // of the nemesis
 )
 
+// Away is the fault that says for certain that no peer could reach Redis: On is said when that is
+// so already, and the end before it is over. Those faults that bring it about have names of their
+// own besides, and last longer.
+const Away = "away"
+
 // An Op is what a call asks for.
 type Op string
 
@@ -110,7 +115,7 @@ type Wish struct {
 	Poison     bool          `json:"poison,omitempty"`   // kills its process
 	Workflow   string        `json:"workflow,omitempty"` // the mark of all its workflow's jobs begins so
 	Every      time.Duration `json:"every,omitempty"`    // schedule: between its instants, which are multiples of it since 1970
-	// Forgotten: it is let go of as soon as it has ended, so it may be missing in the final state.
+	// Forgotten: it is let go of as soon as it has succeeded, so it may be missing in the final state.
 	Forgotten bool `json:"forgotten,omitempty"`
 }
 
@@ -123,6 +128,7 @@ type Parent struct {
 // A Hello says how a peer is set up.
 type Hello struct {
 	PID         int           `json:"pid"`
+	Partitions  int           `json:"partitions,omitempty"` // of the namespace; 0: not known here
 	Tokens      int           `json:"tokens"`
 	Reserve     map[int]int   `json:"reserve,omitempty"`
 	BeatEvery   time.Duration `json:"beatEvery"`

@@ -14,6 +14,8 @@ type Final struct {
 	Charged map[string]int `json:"charged,omitempty"`
 	// Calm is when the last fault was over.
 	Calm Moment `json:"calm"`
+	// Led is when a living peer was first seen, from Calm on, to hold the lease; 0: never.
+	Led Moment `json:"led"`
 	// Drained is when no job was left that could have gone on; 0: never.
 	Drained Moment `json:"drained"`
 	// Probes are the marks of the jobs, due at once and urgent, that were enqueued after Drained.

@@ -1,0 +1,166 @@
+package history
+
+import (
+	"time"
+
+	"github.com/dianemo/dianemo"
+)
+
+// starts: a job without retries and reruns is started once at most; any other once, and once more for each
+// retry, each rerun, and each run that gave it back or put it off. Of two starts the first was ended in the
+// store before the second was claimed: by a retry, a reap, or one of the latter. So what ended it is counted,
+// where it is known, and where it is not, it is taken for what costs nothing. What is certain even so:
+//
+//   - A handler that never returned was not settled, so its run was reaped, or is the last.
+//   - What the record has in full, it has with all outcomes.
+//   - Retries that a hook or the record tells of are different runs, by their epochs.
+func starts(a *account, say sayer) {
+	for _, j := range a.jobs {
+		if j.wish != nil && !j.workflow {
+			often(j, say)
+			attempts(j, say)
+			distance(j, say)
+			early(a, j, say)
+			late(a, j, say)
+		}
+	}
+}
+
+func often(j *job, say sayer) {
+	retries, reruns := max(j.wish.Retries, 0), max(j.wish.Reruns, 0)
+	started, died, retried, free := 0, 0, 0, 0
+	for _, r := range j.runs {
+		switch {
+		case r.start == nil:
+		case r.died():
+			died++
+		case r.outcome == dianemo.GiveBack, r.outcome == dianemo.Postpone:
+			free++
+		case r.outcome == "" && r.settle == nil:
+			free++ // it may have been given back, and its peer was killed before it said so
+		}
+		if r.start != nil {
+			started++
+		}
+		if r.outcome == dianemo.Retry {
+			retried++
+		}
+	}
+	reaped := 0
+	for _, e := range j.reaps {
+		if e.State == dianemo.Scheduled {
+			reaped++
+		}
+	}
+	if j.whole() {
+		free = 0
+		lost := 0
+		for _, h := range j.final.History {
+			switch h.Outcome {
+			case dianemo.GiveBack, dianemo.Postpone:
+				free++
+			case dianemo.Lost:
+				lost++
+			}
+		}
+		if j.final.State == dianemo.Unreachable || j.final.State == dianemo.Cancelled {
+			lost-- // the last of these was not started again
+		}
+		reaped = max(reaped, lost)
+	}
+	switch most := 1 + retries + reruns + free; {
+	case retries == 0 && reruns == 0 && started > 1:
+		say(j, "has neither retries nor reruns, and was started %s%s", times(started), by(j))
+	case died > 1+reruns:
+		say(j, "has %d reruns, and %d of its handlers never returned%s", reruns, died, by(j))
+	case retried > retries:
+		say(j, "has %d retries, and was tried again %s", retries, times(retried))
+	case reaped > reruns:
+		say(j, "has %d reruns, and was taken from a peer to run again %s", reruns, times(reaped))
+	case started > most:
+		say(j, "has %d retries and %d reruns, was given back %s, and was started %s%s", retries, reruns, times(free), times(started), by(j))
+	}
+}
+
+func by(j *job) string {
+	text := ""
+	for i, s := range j.starts {
+		if i > 0 {
+			text += ", "
+		}
+		text += s.Process
+	}
+	return ": by " + text
+}
+
+// attempts never go back, and one that was tried again has the next.
+func attempts(j *job, say sayer) {
+	var last *run
+	for _, r := range j.runs {
+		if r.start == nil || r.start.Attempt == 0 {
+			continue
+		}
+		if last != nil {
+			least := last.start.Attempt
+			if last.outcome == dianemo.Retry || last.outcome == dianemo.Lost {
+				least++
+			}
+			if r.start.Attempt < least {
+				say(j, "was started by %s as attempt %d, after an attempt %d (%s)", r.peer, r.start.Attempt, last.start.Attempt, last.outcome)
+			}
+		}
+		last = r
+	}
+}
+
+// rounding is what the store's milliseconds and the host's clocks may make of a distance.
+const rounding = 5 * time.Millisecond
+
+// distance: whatever was claimed after an attempt that was to be tried again was due that much after it was
+// settled, which was after its handler's end.
+func distance(j *job, say sayer) {
+	for _, r := range j.runs {
+		if r.outcome != dianemo.Retry || r.end == nil {
+			continue
+		}
+		for _, s := range j.starts {
+			if after := s.At.Sub(r.end.At); s.Epoch > r.epoch && after < j.wish.RetryAfter-rounding {
+				say(j, "was started by %s %v after an attempt that failed; it was to be tried again after %v", s.Process, after.Round(time.Millisecond), j.wish.RetryAfter)
+				break
+			}
+		}
+	}
+}
+
+// early: a job that was delayed is not started before that much after it was asked for. When a child or a job
+// of a workflow is due depends on more.
+func early(a *account, j *job, say sayer) {
+	if j.of == nil || j.of.op != Enqueue || len(j.wish.Parents) > 0 || j.wish.Delay == 0 || len(j.starts) == 0 {
+		return
+	}
+	if after := j.starts[0].At.Sub(j.of.invokes[0].At); after < j.wish.Delay-rounding {
+		say(j, "was started by %s %v after it was asked for, which was to be delayed by %v", j.starts[0].Process, after.Round(time.Millisecond), j.wish.Delay)
+	}
+}
+
+// late: a job is not claimed when its grace is over. When it was, its epoch says, whenever its handler was
+// called. Only of its first run, if that is certain to be it, is it known when it was due: when the call was
+// answered at the latest, and its delay later; or at its instant.
+func late(a *account, j *job, say sayer) {
+	if j.wish.Grace <= 0 || !a.clock.known || j.final == nil || j.final.Runs != 1 || len(j.starts) == 0 {
+		return
+	}
+	claimed, _ := a.clock.claimed(j.starts[0].Epoch)
+	var due Moment
+	switch {
+	case j.wish.Every > 0:
+		_, due = a.clock.instant(j.instant)
+	case j.of != nil && j.of.op == Enqueue && len(j.wish.Parents) == 0 && len(j.of.invokes) == 1 && len(j.of.oks) == 1:
+		due = j.of.oks[0].At.Add(j.wish.Delay)
+	default:
+		return
+	}
+	if past := claimed.Sub(due) - j.wish.Grace; past > 0 {
+		say(j, "was claimed by %s %v or more after its grace of %v was over", j.starts[0].Process, past.Round(time.Millisecond), j.wish.Grace)
+	}
+}
