@@ -9,7 +9,7 @@ const (
 	beatEvery   = 200 * time.Millisecond
 	silentAfter = 2 * time.Second
 	lease       = time.Second
-	finish      = 300 * time.Millisecond // how long a peer that is terminated waits for its jobs
+	finish      = 50 * time.Millisecond // how long a peer that is terminated waits for its jobs
 	stuckAfter  = 3 * time.Second
 )
 
