@@ -194,7 +194,7 @@ func (p *producer) named(d draft) {
 func (p *producer) family() {
 	parents := make([]draft, 1+p.dice.IntN(2))
 	for i := range parents {
-		parents[i] = p.draft(member, dianemo.Options{})
+		parents[i] = p.draft([]sort{member, member, once}[p.dice.IntN(3)], dianemo.Options{}) // once may end unreachable
 		parents[i].options.ID = parents[i].args.Mark
 	}
 	var children []draft
