@@ -12,7 +12,7 @@ type bug struct {
 	name  string
 	what  string // what is wrong, in a line
 	edits []edit
-	// faults bring it out; none: the load alone does.
+	// faults bring it out, one at least.
 	faults []string
 	// by are the invariants that may catch it, the one that is meant to first. By another it is
 	// caught as well, but nobody knows why.

@@ -47,13 +47,6 @@ func (f *finding) verdict() string {
 	return by
 }
 
-func (f *finding) faults() string {
-	if len(f.bug.faults) == 0 {
-		return "none"
-	}
-	return strings.Join(f.bug.faults, ", ")
-}
-
 // line is said as soon as it is known.
 func (f *finding) line() string {
 	s := fmt.Sprintf("%s: %s, %v, seed %d", f.bug.name, f.verdict(), f.took.Round(time.Second), f.seed)
@@ -69,7 +62,7 @@ func report(w io.Writer, found []finding) {
 	fmt.Fprintln(w, "| --- | --- | --- | --- | --- |")
 	missed := 0
 	for _, f := range found {
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %v |\n", f.bug.name, f.bug.what, f.faults(), f.verdict(), f.took.Round(time.Second))
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %v |\n", f.bug.name, f.bug.what, strings.Join(f.bug.faults, ", "), f.verdict(), f.took.Round(time.Second))
 		if !f.caught() {
 			missed++
 		}

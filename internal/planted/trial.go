@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,12 +36,9 @@ func violationsIn(output string) []violation {
 
 // torture makes one run, and returns what it caught.
 func torture(ctx context.Context, program string, b bug, seed uint64, minutes float64) ([]violation, error) {
-	faults := strings.Join(b.faults, ",")
-	if faults == "" {
-		faults = "none"
-	}
 	cmd := exec.CommandContext(ctx, program, "-seed", strconv.FormatUint(seed, 10),
-		"-minutes", strconv.FormatFloat(minutes, 'g', -1, 64), "-faults", faults)
+		"-minutes", strconv.FormatFloat(minutes, 'g', -1, 64), "-faults", strings.Join(b.faults, ","))
+	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(program))       // a history that is no longer wanted goes with it
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it has servers to stop
 	cmd.WaitDelay = 10 * time.Second
 	var out, complaints bytes.Buffer
