@@ -59,6 +59,7 @@ var faults = []fault{
 	dropping("drop-claims", "}:call:claim:"),
 	dropping("drop-settles", "}:call:settle:"),
 	dropping("drop-enqueues", "}:call:enqueue:"),
+	dropping("drop-fires", "}:call:fire:"),
 	{name: "cut-connections", strike: func(n *nemesis, span time.Duration, dice *rand.Rand) error {
 		return n.volley(span, 300*time.Millisecond, func() error {
 			for _, p := range n.paths() {

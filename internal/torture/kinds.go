@@ -52,7 +52,7 @@ var (
 	once   = kindOf("once", dianemo.Policy{Priority: 1})
 	heavy  = kindOf("heavy", dianemo.Policy{Weight: 3, Retries: dianemo.None, Grace: dianemo.Unlimited})
 	flaky  = kindOf("flaky", dianemo.Policy{Retries: 2, RetryIn: dianemo.Every(retryAfter), Grace: dianemo.Unlimited})
-	brief  = kindOf("brief", dianemo.Policy{Priority: 3, Retries: dianemo.None, Grace: shortGrace})
+	brief  = kindOf("brief", dianemo.Policy{Priority: 3, Retries: 1, RetryIn: dianemo.Every(retryAfter), Grace: shortGrace})
 	member = kindOf("member", dianemo.Policy{Retries: 1, RetryIn: dianemo.Every(retryAfter), Grace: dianemo.Unlimited})
 	sole   = kindOf("sole", dianemo.Policy{Retries: dianemo.None, Grace: dianemo.Unlimited})
 	poison = kindOf("poison", dianemo.Policy{Retries: dianemo.None, Reruns: 2, Grace: dianemo.Unlimited})

@@ -111,7 +111,8 @@ type options struct {
 // How long the fleet may take to come to rest when nothing goes wrong any more.
 const (
 	patience = 90 * time.Second
-	probing  = 20 // jobs
+	leading  = 15 * lease // for a leader to be there, which is to take two
+	probing  = 20         // jobs
 )
 
 // torture makes one run and returns its exit status.
@@ -217,7 +218,7 @@ func live(o options, dir string, dice *rand.Rand, chosen []fault, partitions int
 	}
 	f := &fleet{redis: server, partitions: partitions, dir: dir}
 	n = &nemesis{redis: server, admin: admin, fleet: f, own: own, journal: journal("nemesis"), poisoner: producerOf("poisoner", dice.Uint64()), lost: map[string]*atomic.Int64{}}
-	for _, f := range chosen {
+	for _, f := range faults {
 		if strings.HasPrefix(f.name, "drop-") && f.name != "drop-replies" {
 			n.lost[f.name] = &atomic.Int64{}
 		}
@@ -263,7 +264,9 @@ func live(o options, dir string, dice *rand.Rand, chosen []fault, partitions int
 	if wrong != nil {
 		return nil, final, errors.Join(wrong, f.terminate())
 	}
-	final.Led = n.led(resting)
+	bidding, over := context.WithTimeout(resting, leading)
+	final.Led = n.led(bidding)
+	over()
 	if err := last.pauseSchedules(resting); err != nil {
 		return nil, final, errors.Join(err, f.terminate())
 	}
@@ -272,9 +275,7 @@ func live(o options, dir string, dice *rand.Rand, chosen []fault, partitions int
 	}
 	say("drained: %v", final.Drained.Sub(final.Calm).Round(10*time.Millisecond))
 	if final.Drained != 0 {
-		if final.Probes, err = last.probes(resting, probing); err != nil {
-			return nil, final, errors.Join(err, f.terminate())
-		}
+		final.Probes = last.probes(resting, probing)
 		if final.Charged, err = charged(resting, client); err != nil {
 			return nil, final, errors.Join(err, f.terminate())
 		}

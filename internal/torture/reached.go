@@ -36,6 +36,7 @@ func (n *nemesis) reached(chosen []fault, events []history.Event, epoch history.
 		"drop-claims":     {"claims sent again", n.lost["drop-claims"].Load()},
 		"drop-settles":    {"settlements sent again", n.lost["drop-settles"].Load()},
 		"drop-enqueues":   {"enqueues sent again", n.lost["drop-enqueues"].Load()},
+		"drop-fires":      {"firings sent again", n.lost["drop-fires"].Load()},
 		"cut-connections": {"connections cut", n.cut.Load()},
 		"cut-one":         {"runs reaped from who was cut off", t.reapedFrom["cut-one"]},
 		"cut-all":         {"beats that all missed", t.silence["cut-all"]},
