@@ -1,11 +1,23 @@
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test lint bench compare quickstart
+.PHONY: test torture planted fuzz lint bench compare quickstart
+
+SEED ?= 1
+MINUTES ?= 2
+RUNS ?= 1
 
 test:
 	script/setup
 	$(GO) test -race -timeout 20m -p 1 ./... # one package at a time: some tests watch the CPU's load
+
+torture: # what goes wrong is chosen by SEED, and does for MINUTES; RUNS with the seeds that follow
+	script/setup
+	$(GO) run ./internal/torture -seed $(SEED) -minutes $(MINUTES) -runs $(RUNS)
+
+planted: # bugs that the torture must catch
+	script/setup
+	$(GO) run ./internal/planted
 
 lint:
 	@unformatted=$$(gofmt -l .) || exit 1; \

@@ -58,6 +58,7 @@ func (r *run) choose(ctx context.Context, names []string, in func(name string) s
 
 // named lists some of the job's children, by their names where they have some.
 func (r *run) named(children []string) string {
+	spread := r.id != memberID(r.spec.Workflow, r.spec.Name, false)
 	var names []string
 	for _, child := range children {
 		if strings.HasPrefix(child, "|") {
@@ -67,7 +68,7 @@ func (r *run) named(children []string) string {
 			names = append(names, "…")
 			break
 		}
-		names = append(names, memberName(r.spec.Workflow, child))
+		names = append(names, memberName(r.spec.Workflow, child, spread))
 	}
 	return strings.Join(names, ", ")
 }

@@ -448,7 +448,7 @@ func TestABadCronLineIsRefusedAndItsFieldNamed(t *testing.T) {
 
 func FuzzCron(f *testing.F) {
 	for _, line := range []string{"* * * * *", "0 25 * * *", "*/15 0-23/2 1,15 JAN-MAR MON-FRI", "0 0 29 2 *", "@every 90s", "@daily", "TZ=0", ",",
-		"0 0 31 4 *", "5/7 22-1 * * SUN#2", "? ? ? ? ? ?", "0 0 L * 5L"} {
+		"0 0 31 4 *", "0 0 * * 1/3", "*/7 */5 3/9 */2 */5 ?", "0 0 13 * FRI-MON", "30 2 * * *", "@every 1.001s", "5/7 22-1 * * SUN#2", "? ? ? ? ? ?", "0 0 L * 5L"} {
 		f.Add(line, "Europe/Berlin", int64(1_774_745_999))
 		f.Add(line, "Australia/Lord_Howe", int64(-1))
 		f.Add(line, "UTC", int64(1)<<62)
@@ -467,7 +467,8 @@ func FuzzCron(f *testing.F) {
 		again, err := RuleText(back)
 		require.NoError(t, err)
 		require.Equal(t, text, again)
-		at := time.Unix(unix, 0)
+		at, read := time.Unix(unix, 0), readLine(line)
+		require.LessOrEqual(t, len(Preview(rule, at, 20)), 20)
 		for range 3 {
 			next := rule.Next(at)
 			require.True(t, next.Equal(back.Next(at)))
@@ -476,7 +477,11 @@ func FuzzCron(f *testing.F) {
 				return
 			}
 			require.True(t, next.After(at), "%s in %s: %v after %v", line, zone, next, at)
-			require.Zero(t, next.Nanosecond())
+			require.Zero(t, next.Nanosecond()%int(time.Millisecond))
+			if read != nil {
+				require.Zero(t, next.Nanosecond())
+				read.check(t, loadedZone(t, zone), at, next)
+			}
 			if before := at.Add(next.Sub(at) / 2); before.After(at) {
 				require.Equal(t, next, rule.Next(before))
 			}

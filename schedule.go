@@ -299,13 +299,16 @@ func decodeDefinition(b []byte) (*definition, error) {
 		return nil, fmt.Errorf("its definition has a policy for missed occurrences that there is not: %q", d.Missed)
 	case d.Overlap != OverlapAllow && d.Overlap != OverlapSkip && d.Overlap != OverlapWait:
 		return nil, fmt.Errorf("its definition has a policy for overlaps that there is not: %q", d.Overlap)
-	case d.Start < 0, d.End < 0, d.Built < 0, d.Jitter < 0, d.Jitter > maxJitter.Milliseconds(), d.Max < least, d.Max > most,
-		slices.ContainsFunc(d.Known, func(ms int64) bool { return ms < 0 }):
+	case !storable(d.Start), !storable(d.End), d.Built < 0, d.Jitter < 0, d.Jitter > maxJitter.Milliseconds(), d.Max < least, d.Max > most,
+		!slices.IsSorted(d.Known), slices.ContainsFunc(d.Known, func(ms int64) bool { return !storable(ms) }):
 		return nil, errors.New("a number in its definition is out of bounds")
 	}
 	d.bounds()
 	return d, nil
 }
+
+// storable reports whether it is an instant, in ms, that a schedule can have.
+func storable(ms int64) bool { return 0 <= ms && ms <= lastInstant }
 
 func (d *definition) encode() ([]byte, error) { return json.Marshal(d) }
 

@@ -213,6 +213,10 @@ func (s *Spec) decode(b []byte, kind string) error {
 	if CheckName("kind", s.Kind) != nil || s.Priority < 1 || s.Priority > 9 {
 		return fmt.Errorf("%w: kind %.40q, priority %d", errSpecCorrupt, s.Kind, s.Priority)
 	}
+	// With more than these it would have a lane that nobody can read.
+	if s.Weight < 0 || s.Weight > MaxWeight || s.Grace < Unlimited || s.Grace > maxGrace || s.Many < 0 {
+		return fmt.Errorf("%w: weight %d, grace %v, %d parents", errSpecCorrupt, s.Weight, s.Grace, s.Many)
+	}
 	return nil
 }
 
@@ -297,6 +301,9 @@ func (s *Spec) Lane() Lane {
 	return Lane{Kind: s.Kind, Priority: s.Priority, Grace: s.Grace, Weight: laneWeight(s.Weight)}
 }
 
+// maxGrace is a bound of what laneGrace makes of a grace.
+const maxGrace = MaxSpan + MaxSpan/20
+
 // laneGrace rounds a grace override up, by at most 5 %, for the same reason;
 // what people say, like 90 s or 36 h, stays as it is.
 func laneGrace(d time.Duration) time.Duration {
@@ -307,7 +314,7 @@ func laneGrace(d time.Duration) time.Duration {
 			step = wider
 		}
 	}
-	if d <= 0 || d > 1<<62 {
+	if d <= 0 || d > maxGrace {
 		return d
 	}
 	return (d + step - 1) / step * step

@@ -115,14 +115,14 @@ func memberID(workflow, name string, spread bool) string {
 }
 
 // memberName is the name of a workflow's job, or the id of another one.
-func memberName(workflow, id string) string {
-	if workflow == "" {
+func memberName(workflow, id string, spread bool) string {
+	switch {
+	case workflow == "":
 		return id
+	case spread:
+		return strings.TrimSuffix(id, "/"+workflow)
 	}
-	if name, ok := strings.CutPrefix(id, workflow+"@"); ok {
-		return name
-	}
-	return strings.TrimSuffix(id, "/"+workflow)
+	return strings.TrimPrefix(id, workflow+"@")
 }
 
 // in is the id of another job of this one's workflow; "" if it is in none.
@@ -139,13 +139,19 @@ type workflowArgs struct {
 	Spread bool `json:"spread,omitempty"`
 }
 
+// spreads reports whether a workflow's jobs are spread, by its own job.
+func (i *JobInfo) spreads() bool {
+	var args workflowArgs
+	return json.Unmarshal(i.Args, &args) == nil && args.Spread
+}
+
 // Members is how many jobs a workflow has, by the spec of its own job; 0 for other jobs.
 func (s *Spec) Members() int {
 	var args workflowArgs
 	if !IsWorkflow(s.Kind) || json.Unmarshal(s.Args, &args) != nil {
 		return 0
 	}
-	return args.Jobs
+	return max(args.Jobs, 0)
 }
 
 // requests checks the workflow and makes what one submission asks for: its own job, and
@@ -437,7 +443,9 @@ func (f *family) circles() error {
 		return nil
 	}
 	for i, id := range cycle {
-		cycle[i] = memberName(f.workflow, id)
+		if spec, err := DecodeSpec(f.records[f.place[id]].Spec); err == nil && spec.Workflow != "" {
+			cycle[i] = spec.Name
+		}
 	}
 	return &CycleError{cycle}
 }

@@ -211,10 +211,15 @@ func (c *Client) Workflows(ctx context.Context, filter WorkflowFilter) (Workflow
 // parents, those outside of the workflow are not told, nor how they must end, if that is
 // not the same of all. Errors as with Workflow.
 func (c *Client) WorkflowGraph(ctx context.Context, id string) (*Graph, error) {
-	info, err := c.workflow(ctx, id)
+	job, err := c.workflowJob(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	info, err := workflowInfo(job)
+	if err != nil {
+		return nil, err
+	}
+	spread := job.spreads()
 	g := &Graph{ID: info.ID, Name: info.Name, State: info.State, Jobs: []GraphJob{}, Edges: []GraphEdge{}}
 	many := map[string]Condition{} // jobs that do not name their parents
 	err = c.members(ctx, id, func(ids []string, standings []Standing) error {
@@ -223,14 +228,14 @@ func (c *Client) WorkflowGraph(ctx context.Context, id string) (*Graph, error) {
 			return err
 		}
 		for i, member := range ids {
-			one := GraphJob{Name: memberName(id, member), ID: member, State: standings[i].State, Reason: standings[i].Reason}
+			one := GraphJob{Name: memberName(id, member, spread), ID: member, State: standings[i].State, Reason: standings[i].Reason}
 			if spec, err := DecodeSpec(specs[i]); err == nil {
 				one.Kind = spec.Kind
 				if spec.Many > 0 {
 					many[member] = spec.ManyOn
 				}
 				for _, p := range spec.Parents {
-					g.Edges = append(g.Edges, GraphEdge{memberName(id, p.ID), one.Name, p.On})
+					g.Edges = append(g.Edges, GraphEdge{memberName(id, p.ID, spread), one.Name, p.On})
 				}
 			}
 			g.Jobs = append(g.Jobs, one)
@@ -240,7 +245,7 @@ func (c *Client) WorkflowGraph(ctx context.Context, id string) (*Graph, error) {
 	for i := 0; err == nil && len(many) > 0 && i < len(g.Jobs); i++ {
 		err = c.children(ctx, g.Jobs[i].ID, func(child string) {
 			if on, is := many[child]; is {
-				g.Edges = append(g.Edges, GraphEdge{g.Jobs[i].Name, memberName(id, child), on})
+				g.Edges = append(g.Edges, GraphEdge{g.Jobs[i].Name, memberName(id, child, spread), on})
 			}
 		})
 	}

@@ -44,8 +44,8 @@ local function lane_of(base)
   local known = known_lanes[base]
   if known == nil then
     local kind, grace, weight = base:match('^([%w._/@+-]+):[1-9]:(%-?%d+):(%d+)$')
-    known = kind and #kind <= 128 and (grace == '-1' or grace == '0' or grace:find('^[1-9]%d*$') and tonumber(grace) <= 9223372036854)
-      and (weight == '0' or weight:find('^[1-9]%d*$') and tonumber(weight) <= 1048576) and true or false
+    known = kind and #kind <= 128 and (grace == '-1' or grace == '0' or grace:find('^[1-9]%d*$') and #grace <= 13 and tonumber(grace) <= 9223372036854)
+      and (weight == '0' or weight:find('^[1-9]%d*$') and #weight <= 7 and tonumber(weight) <= 1048576) and true or false
     known_lanes[base] = known
   end
   return known
@@ -179,8 +179,8 @@ end
 
 -- since is when something came into the outbox (µs), as its score says; 0 if that is none that bequeath has written.
 local function since(score)
-  local at = tonumber(score)
-  if not at or at ~= at or at < 0 or at > 1e16 then return '0' end
+  local at = score + 0 -- not tonumber: miniredis writes 2e+15, which its Lua takes for a number here alone
+  if at ~= at or at < 0 or at > 1e16 then return '0' end
   return int(at)
 end
 
@@ -191,9 +191,11 @@ end
 -- peer, once it is released. totals takes that apart, corrupt if it can't; sums_of puts it together.
 local function totals(s)
   local p, v, l, o, f, by, wait, peer = s:match('^(%d+),(%d+),(%d+),(%d+),([01])#(%d*) ?(%d*) ?(%S*)$')
-  local t = {pending = tonumber(p or 0), violated = tonumber(v or 0), left = tonumber(l or 0), out = tonumber(o or 0), fit = f == '1',
+  local ok = p and #p <= 9 and #v <= 9 and #l <= 9 and #o <= 9 and #wait <= 9
+  if not ok then p, v, l, o = 0, 0, 0, 0 end
+  local t = {pending = tonumber(p), violated = tonumber(v), left = tonumber(l), out = tonumber(o), fit = f == '1',
     by = by or '', wait = wait or '', peer = peer or ''}
-  t.corrupt = s ~= '' and (not p or #p > 9 or t.violated > t.pending or t.left > t.violated or #t.wait > 9)
+  t.corrupt = s ~= '' and (not ok or t.violated > t.pending or t.left > t.violated)
   return t
 end
 local function sums_of(t)

@@ -201,7 +201,7 @@ func ownSettings(r *dianemo.Record) string {
 
 // millisUp rounds up: nothing is to start early.
 func millisUp(d time.Duration) int64 {
-	return int64((max(d, 0) + time.Millisecond - 1) / time.Millisecond)
+	return graceMillis(max(d, 0))
 }
 
 func unixMilliUp(t time.Time) int64 {

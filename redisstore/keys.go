@@ -168,5 +168,9 @@ func graceMillis(d time.Duration) int64 {
 	if d < 0 {
 		return -1
 	}
-	return int64((d + time.Millisecond - 1) / time.Millisecond)
+	ms := int64(d / time.Millisecond)
+	if d%time.Millisecond > 0 { // no sum with d: it may be the largest one
+		ms++
+	}
+	return ms
 }

@@ -116,9 +116,9 @@ func splitSpec(stored string) ([]byte, time.Time, error) {
 		return nil, time.Time{}, errors.New("its spec is cut short")
 	}
 	at := len(stored) - stampSize
-	ms, err := strconv.ParseInt(stored[at:], 10, 64)
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("its spec has no time: %w", err)
+	ms, ok := digits(stored[at:], stampSize, stampSize)
+	if !ok {
+		return nil, time.Time{}, fmt.Errorf("its spec has no time: %q", stored[at:])
 	}
 	return []byte(stored[:at]), time.UnixMilli(ms), nil
 }

@@ -115,6 +115,11 @@ func decision(stored string) (chosen []string, result json.RawMessage) {
 	return chosen, json.RawMessage(stored)
 }
 
+// decided is the inverse of decision.
+func decided(chosen []string, result json.RawMessage) []byte {
+	return []byte("!" + strings.Join(chosen, " ") + "\n" + string(result))
+}
+
 func (m *meta) fill(info *dianemo.JobInfo) {
 	at := func(ms int64) time.Time {
 		if ms == 0 {
@@ -133,25 +138,13 @@ func (m *meta) fill(info *dianemo.JobInfo) {
 }
 
 // history reads the ring of a job's runs, oldest first, and adds the one that
-// the record itself tells of: the present one, or the one that succeeded. An
-// entry that can't be read is shown as it is.
+// the record itself tells of: the present one, or the one that succeeded.
 func (m *meta) history(ring []any) []dianemo.Run {
 	var runs []dianemo.Run
 	for _, entry := range ring {
-		s, ok := entry.(string)
-		if !ok {
-			continue
+		if s, ok := entry.(string); ok {
+			runs = append(runs, parseRun(s))
 		}
-		r := dianemo.Run{Error: s}
-		if f := strings.SplitN(s, "|", 6); len(f) == 6 {
-			ms, err1 := strconv.ParseInt(f[0], 10, 64)
-			epoch, err2 := strconv.ParseInt(f[1], 10, 64)
-			if err1 == nil && err2 == nil {
-				r = dianemo.Run{Epoch: epoch, Peer: f[2], StartedAt: startOf(epoch), EndedAt: time.UnixMilli(ms),
-					Outcome: dianemo.Outcome(f[3]), Reason: f[4], Error: f[5]}
-			}
-		}
-		runs = append(runs, r)
 	}
 	slices.SortFunc(runs, func(a, b dianemo.Run) int { return cmp.Compare(a.Epoch, b.Epoch) })
 	switch last := (dianemo.Run{Epoch: m.epoch, Peer: m.peer, StartedAt: startOf(m.epoch)}); dianemo.State(m.state) {
@@ -162,6 +155,22 @@ func (m *meta) history(ring []any) []dianemo.Run {
 		runs = append(runs, last)
 	}
 	return runs
+}
+
+// parseRun reads what settle.lua and reap.lua say of a run. An entry that can't be
+// read is shown as it is.
+func parseRun(s string) dianemo.Run {
+	f := strings.SplitN(s, "|", 6)
+	if len(f) != 6 {
+		return dianemo.Run{Error: s}
+	}
+	ms, err1 := strconv.ParseInt(f[0], 10, 64)
+	epoch, err2 := strconv.ParseInt(f[1], 10, 64)
+	if err1 != nil || err2 != nil {
+		return dianemo.Run{Error: s}
+	}
+	return dianemo.Run{Epoch: epoch, Peer: f[2], StartedAt: startOf(epoch), EndedAt: time.UnixMilli(ms),
+		Outcome: dianemo.Outcome(f[3]), Reason: f[4], Error: f[5]}
 }
 
 // startOf is when the run with this epoch began. Like all other times it is cut
@@ -322,21 +331,48 @@ type presentLoad struct {
 	Pressure *float64 `json:"pressure,omitempty"`
 }
 
+func presenceOf(peer *dianemo.PeerInfo) presence {
+	var load *presentLoad
+	if peer.LoadKnown {
+		load = &presentLoad{peer.Load, peer.Pressure}
+	}
+	return presence{peer.Host, peer.PID, peer.Version, peer.Started.UnixMilli(), peer.Kinds, peer.Weights, peer.Tokens,
+		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.Draining, peer.SilentAfter.Milliseconds(), load, peer.Available, peer.Hot, peer.Built.UnixMilli()}
+}
+
+func (r presence) encode() (string, error) {
+	b, err := json.Marshal(r)
+	return string(b), err
+}
+
+func parsePresence(s string) (presence, error) {
+	var r presence
+	err := json.Unmarshal([]byte(s), &r)
+	r.Silent = min(max(r.Silent, 0), dianemo.MaxSpan.Milliseconds())
+	return r, err
+}
+
+// peer is what readers see of it; it has neither an id nor when it was seen.
+func (r *presence) peer() dianemo.PeerInfo {
+	peer := dianemo.PeerInfo{Host: r.Host, PID: r.PID, Version: r.Version, Started: time.UnixMilli(r.Started),
+		Kinds: r.Kinds, Weights: r.Weights, Tokens: r.Tokens, Reserve: r.Reserve, Running: r.Running, Jobs: r.Jobs, Stuck: r.Stuck,
+		Closing: r.Closing, Draining: r.Drained, SilentAfter: time.Duration(r.Silent) * time.Millisecond, Available: r.Available, Hot: r.Hot, Built: time.UnixMilli(r.Built)}
+	if r.Load != nil {
+		peer.Load, peer.LoadKnown, peer.Pressure = r.Load.Share, true, r.Load.Pressure
+	}
+	return peer
+}
+
 // Present implements [dianemo.Store].
 func (s *Store) Present(ctx context.Context, peer dianemo.PeerInfo, gone bool) (drained bool, err error) {
 	if gone {
 		return s.present(ctx, peer.ID, "")
 	}
-	var load *presentLoad
-	if peer.LoadKnown {
-		load = &presentLoad{peer.Load, peer.Pressure}
-	}
-	record, err := json.Marshal(presence{peer.Host, peer.PID, peer.Version, peer.Started.UnixMilli(), peer.Kinds, peer.Weights, peer.Tokens,
-		peer.Reserve, peer.Running, peer.Jobs, peer.Stuck, peer.Closing, peer.Draining, peer.SilentAfter.Milliseconds(), load, peer.Available, peer.Hot, peer.Built.UnixMilli()})
+	record, err := presenceOf(&peer).encode()
 	if err != nil {
 		return false, fmt.Errorf("redisstore: record of peer %s: %w", peer.ID, err)
 	}
-	return s.present(ctx, peer.ID, string(record))
+	return s.present(ctx, peer.ID, record)
 }
 
 // Peers implements [dianemo.Store]: those seen within their own limit of
@@ -351,20 +387,14 @@ func (s *Store) Peers(ctx context.Context) ([]dianemo.PeerInfo, error) {
 	var peers []dianemo.PeerInfo
 	for _, z := range seenCmd.Val() {
 		id, _ := z.Member.(string)
-		var r presence
-		if err := json.Unmarshal([]byte(recordsCmd.Val()[id]), &r); err != nil {
+		r, err := parsePresence(recordsCmd.Val()[id])
+		if err != nil {
 			continue
 		}
-		silent := time.Duration(r.Silent) * time.Millisecond
-		seen := time.UnixMilli(int64(z.Score))
-		if nowCmd.Val().Sub(seen) > silent {
+		peer := r.peer()
+		peer.ID, peer.Seen = id, time.UnixMilli(int64(z.Score))
+		if nowCmd.Val().Sub(peer.Seen) > peer.SilentAfter {
 			continue
-		}
-		peer := dianemo.PeerInfo{ID: id, Host: r.Host, PID: r.PID, Version: r.Version, Started: time.UnixMilli(r.Started),
-			Seen: seen, Kinds: r.Kinds, Weights: r.Weights, Tokens: r.Tokens, Reserve: r.Reserve, Running: r.Running, Jobs: r.Jobs, Stuck: r.Stuck,
-			Closing: r.Closing, Draining: r.Drained, SilentAfter: silent, Available: r.Available, Hot: r.Hot, Built: time.UnixMilli(r.Built)}
-		if r.Load != nil {
-			peer.Load, peer.LoadKnown, peer.Pressure = r.Load.Share, true, r.Load.Pressure
 		}
 		peers = append(peers, peer)
 	}

@@ -176,8 +176,8 @@ func (s *Store) Schedules(ctx context.Context, partition int, names []string, of
 
 // parseCursor reads what cursor.lua writes, and refuses the same.
 func parseCursor(s string, into *dianemo.StoredSchedule) error {
-	form, rest, _ := strings.Cut(s, "|")
-	if n, ok := digits(form, 1, 18); ok && n > layoutVersion {
+	form, rest, whole := strings.Cut(s, "|")
+	if n, ok := digits(form, 1, 18); ok && whole && n > layoutVersion {
 		return dianemo.ErrNewer
 	}
 	f := strings.SplitN(rest, "|", 9)

@@ -28,7 +28,7 @@ local function claims(id)
   local expires = '0'
   if lasts ~= '0' then
     local spec = redis.call('HGET', KEYS[3], id)
-    local stamp = spec and tonumber(spec:match('%d+$') and spec:sub(-13))
+    local stamp = spec and tonumber(spec:match('^' .. ('%d'):rep(13) .. '$', -13))
     if not stamp or stamp + lasts <= now then return end
     expires = int(stamp + lasts)
   elseif redis.call('HEXISTS', KEYS[3], id) == 0 then

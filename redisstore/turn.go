@@ -137,8 +137,7 @@ func (s *Store) settle(t tag, call dianemo.Call, settle []dianemo.Settlement) co
 			}
 			result := r.Result
 			if r.Decides {
-				// See decision in read.go.
-				result = []byte("!" + strings.Join(r.Chosen, " ") + "\n" + string(result))
+				result = decided(r.Chosen, result)
 			}
 			singles = append(singles, r.ID, r.Epoch, outcome, targets[i], millisUp(r.In), r.Reason, r.Error, result)
 			continue

@@ -133,11 +133,12 @@ func (p *Proxy) Dropped() int {
 	return p.dropped
 }
 
-// Cut closes all present connections.
-func (p *Proxy) Cut() {
+// Cut closes all present connections, and returns how many they were.
+func (p *Proxy) Cut() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut()
+	return len(p.conns)
 }
 
 func (p *Proxy) cut() {
