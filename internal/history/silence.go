@@ -100,11 +100,15 @@ func lostRuns(a *account, j *job) []lostRun {
 	if j.final == nil {
 		return all
 	}
+	last := a.last
+	if a.final.Drained == 0 {
+		last = math.MaxInt64 // nothing says when the final state was read
+	}
 	for i, h := range j.final.History {
 		if h.Outcome != dianemo.Lost {
 			continue
 		}
-		l := lostRun{h.Peer, claimed(h.Epoch), a.last}
+		l := lostRun{h.Peer, claimed(h.Epoch), last}
 		if i+1 < len(j.final.History) {
 			_, l.until = a.clock.claimed(j.final.History[i+1].Epoch)
 		}

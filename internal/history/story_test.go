@@ -18,6 +18,7 @@ import (
 //	5 p1 claim a 5          at 5 ms the process p1 claimed the job with the mark a, under the epoch of 5 ms
 //	job a retries=1         it was asked for at 0 and accepted at 1 ms
 //	run a 5..9 p1 retry     p1 ran it from 5 to 9 ms, and the store accepted that
+//	quiet a 5..9 p1 retry   the same, but p1 was killed before it heard of it
 //	die a 5 p1              p1 began to run it at 5 ms; nobody saw the end, and the run was lost
 //	= a succeeded           its final state; epochs, peers and results are those of the runs before
 //	final charged=p1:3      the rest of the final state
@@ -83,14 +84,20 @@ func (s *story) line(line string) {
 	case "job":
 		s.line("0 c invoke" + line[3:])
 		s.line("1 c ok " + words[1])
-	case "run":
+	case "run", "quiet":
 		from, to, _ := strings.Cut(words[2], "..")
 		mark, peer, outcome := words[1], words[3], words[4]
 		extra := extras(more)
 		s.line(fmt.Sprintf("%s %s claim %s %s %s", from, peer, mark, from, extra))
-		s.line(fmt.Sprintf("%s %s start %s %s %s", from, peer, mark, from, extra))
+		called := from
+		if more["called"] != "" {
+			called = more["called"]
+		}
+		s.line(fmt.Sprintf("%s %s start %s %s %s", called, peer, mark, from, extra))
 		s.line(fmt.Sprintf("%s %s end %s %s %s", to, peer, mark, from, extra))
-		s.line(fmt.Sprintf("%s %s settle %s %s %s %s", to, peer, mark, from, outcome, extra))
+		if words[0] == "run" {
+			s.line(fmt.Sprintf("%s %s settle %s %s %s %s", to, peer, mark, from, outcome, extra))
+		}
 		s.runs[mark] = append(s.runs[mark], Run{epochAt(s.number(from)), peer, dianemo.Outcome(outcome)})
 	case "die":
 		extra := extras(more)
@@ -273,7 +280,7 @@ func (s *story) job(words []string, more map[string]string) {
 		j.ResultEpoch = epochAt(s.number(more["result"]))
 	}
 	if _, lacks := more["unrecorded"]; lacks {
-		j.History, j.Runs = nil, len(j.History)
+		j.History = nil
 	}
 	s.final.Jobs = append(s.final.Jobs, j)
 }
