@@ -96,7 +96,7 @@ type leakyPeer struct {
 
 func (l *leaky) live(store dianemo.Store) *leakyPeer {
 	p := &leakyPeer{l: l, begun: make(chan string, 100), drained: make(chan struct{}, 1), ended: make(chan error, 1)}
-	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: leakyTokens, BeatEvery: 500 * time.Millisecond, Load: dianemo.LoadConfig{Off: true}, Logger: quiet,
+	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: leakyTokens, BeatEvery: 500 * time.Millisecond, SilentAfter: 4 * time.Second, Load: dianemo.LoadConfig{Off: true}, Logger: quiet,
 		Hooks: &dianemo.Hooks{Settle: func(dianemo.SettleInfo) {
 			if p.settled.Add(1) == p.all.Load() {
 				p.drained <- struct{}{}
@@ -310,6 +310,8 @@ func (l *leaky) compare(before, after left) {
 			most = 7 * (leakyKept + leakyKept/5) // of each kind
 		case name == "0}:counts":
 			most = 40 // states of kinds
+		case name == "0}:beats":
+			most = 60 // peers that have gone, until they are silent for too long
 		}
 		require.LessOrEqual(l.t, size, most, key)
 	}
