@@ -222,7 +222,7 @@ func modelSay(answer any, err error, again bool) string {
 		return fmt.Sprintf("existing %q holders %v moved %v news %v", a.Existing, a.Holders, a.Moved, news(a.News))
 	case dianemo.TurnReply:
 		s := fmt.Sprintf("stale %v cancelled %v heirs %v news %v missed %v lanes %v paused %v held %v now %v", modelSorted(a.Stale), modelSorted(a.Cancelled), a.Heirs,
-			news(a.News), a.Missed, modelHeads(a.Lanes), a.Paused, a.Held, a.Now.UnixMicro())
+			news(a.News), modelSorted(a.Missed), modelHeads(a.Lanes), a.Paused, a.Held, a.Now.UnixMicro())
 		for _, j := range a.Jobs {
 			s += fmt.Sprintf("\n\t   job %s in %s epoch %d due %d enqueued %d weight %d fails %d reruns %d runs %d cancelled %v spec %x corrupt %q", j.ID, modelLane(j.Lane), j.Epoch, j.Due.UnixMilli(), j.Enqueued.UnixMilli(),
 				j.Weight, j.Fails, j.Reruns, j.Runs, j.Cancelled, crc32.ChecksumIEEE(j.Spec), j.Corrupt)

@@ -3,8 +3,10 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -165,6 +167,14 @@ func (w *modelWalk) run() {
 	}
 	w.compare()
 	w.counts()
+	w.tell()
+}
+
+// tell says what the walk came upon.
+func (w *modelWalk) tell() {
+	for _, name := range slices.Sorted(maps.Keys(w.did)) {
+		w.t.Logf("%6d %s", w.did[name], name)
+	}
 }
 
 // counts compares what readers count.
@@ -211,17 +221,25 @@ func TestTheScriptsDoAsTheModelDoes(t *testing.T) {
 	seed := modelSeed(t)
 	for _, partitions := range []int{1, 8} {
 		for n := range uint64(walks) {
-			t.Run(fmt.Sprintf("%d/%d", partitions, n), func(t *testing.T) {
+			t.Run(fmt.Sprintf("redis/%d/%d", partitions, n), func(t *testing.T) {
 				t.Parallel()
-				options := redisstore.Options{Namespace: "walk", Partitions: partitions}
-				s, err := embedded.New(options)
-				require.NoError(t, err)
-				t.Cleanup(func() { require.NoError(t, s.Close()) })
-				w := newModelWalk(t, s, s.Client(), options, seed+n)
-				w.setTime, w.steps = s.SetTime, 100_000/2/walks
+				options := redisstore.Options{Namespace: fmt.Sprintf("walk-%d-%d", partitions, n), Partitions: partitions}
+				client, clock := clocked(t)
+				w := newModelWalk(t, redisstore.New(client, options), server.Client(t), options, seed+n)
+				w.setTime, w.steps, w.model.forgets = clock.set, 100_000/2/walks, false
 				w.run()
 			})
 		}
+		t.Run(fmt.Sprintf("embedded/%d", partitions), func(t *testing.T) {
+			t.Parallel()
+			options := redisstore.Options{Namespace: "walk", Partitions: partitions}
+			s, err := embedded.New(options)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, s.Close()) })
+			w := newModelWalk(t, s, s.Client(), options, seed)
+			w.setTime, w.steps = s.SetTime, 5_000
+			w.run()
+		})
 	}
 }
 
