@@ -236,6 +236,12 @@ func modelSay(answer any, err error, again bool) string {
 		}
 		return s
 	case dianemo.WishReply:
+		// Where jobs come to a lane from several, it may be told of twice.
+		a.News = slices.DeleteFunc(slices.Clone(a.News), func(n dianemo.News) bool {
+			later := n.Later
+			n.Later = false
+			return later && slices.Contains(a.News, n)
+		})
 		s := fmt.Sprintf("news %v", news(a.News))
 		for _, j := range a.Jobs {
 			word := modelError(j.Err)

@@ -36,6 +36,7 @@ type modelWalk struct {
 	log         []string
 	later       []modelLate // calls that are still to be sent, or again
 	did         map[string]int
+	stood       map[string]dianemo.State // where each job stood after the last step
 	modelHands
 }
 
@@ -106,6 +107,7 @@ func (w *modelWalk) send(c modelCall, again bool) {
 	if c.heard != nil && err == nil {
 		c.heard(got)
 	}
+	w.moves(c.name)
 	if w.step%w.every() == 0 {
 		w.compare()
 	}
