@@ -143,24 +143,56 @@ func early(a *account, j *job, say sayer) {
 	}
 }
 
-// late: a job is not claimed when its grace is over. When it was, its epoch says, whenever its handler was
-// called. Only of its first run, if that is certain to be it, is it known when it was due: when the call was
-// answered at the latest, and its delay later; or at its instant.
+// late: a job is not claimed when its grace is over. When it was, its epoch says, whenever its handler was called.
+// When it was due is known at the latest of those runs of which the record, if it has all, tells what was before.
 func late(a *account, j *job, say sayer) {
-	if j.wish.Grace <= 0 || !a.clock.known || j.final == nil || j.final.Runs != 1 || len(j.starts) == 0 {
+	if j.wish.Grace <= 0 || !a.clock.known || !j.whole() {
 		return
 	}
-	claimed, _ := a.clock.claimed(j.starts[0].Epoch)
-	var due Moment
-	switch {
-	case j.wish.Every > 0:
-		_, due = a.clock.instant(j.instant)
-	case j.of != nil && j.of.op == Enqueue && len(j.wish.Parents) == 0 && len(j.of.invokes) == 1 && len(j.of.oks) == 1:
-		due = j.of.oks[0].At.Add(j.wish.Delay)
-	default:
-		return
+	for i, h := range j.final.History {
+		due, known := dueBefore(a, j, i)
+		claimed, _ := a.clock.claimed(h.Epoch)
+		if past := claimed.Sub(due) - j.wish.Grace; known && past > 0 {
+			say(j, "was claimed by %s %v or more after its grace of %v was over", h.Peer, past.Round(time.Millisecond), j.wish.Grace)
+		}
 	}
-	if past := claimed.Sub(due) - j.wish.Grace; past > 0 {
-		say(j, "was claimed by %s %v or more after its grace of %v was over", j.starts[0].Process, past.Round(time.Millisecond), j.wish.Grace)
+}
+
+// dueBefore is by when the job was due, certainly, for the run at that place of its history: at its instant; or
+// its delay after its call was answered; and later, when a hook told how the run before ended.
+func dueBefore(a *account, j *job, i int) (Moment, bool) {
+	if i == 0 {
+		if j.wish.Every > 0 {
+			_, due := a.clock.instant(j.instant)
+			return due, true
+		}
+		if j.of != nil && j.of.op == Enqueue && len(j.wish.Parents) == 0 && len(j.of.invokes) == 1 && len(j.of.oks) == 1 {
+			return j.of.oks[0].At.Add(j.wish.Delay), true
+		}
+		return 0, false
 	}
+	before := j.final.History[i-1]
+	if before.Outcome == dianemo.Lost {
+		var told []*Event
+		for _, e := range j.reaps {
+			if e.Silent == before.Peer {
+				told = append(told, e)
+			}
+		}
+		if len(told) == 1 {
+			return told[0].At, true
+		}
+		return 0, false
+	}
+	r := j.find(before.Epoch, before.Peer)
+	if r == nil || r.settle == nil || r.settle.Stale {
+		return 0, false
+	}
+	switch before.Outcome {
+	case dianemo.Retry:
+		return r.settle.At.Add(j.wish.RetryAfter), true
+	case dianemo.GiveBack:
+		return r.settle.At, true
+	}
+	return 0, false
 }

@@ -79,6 +79,25 @@ func TestAJobIsStartedAsOftenAsItMay(t *testing.T) {
 			= a succeeded
 			= b succeeded`,
 			wrong: []string{"starts: job id-a (a) was claimed by p2 498ms or more after its grace of 200ms was over"}},
+		{name: "tried again after its grace is over", story: `
+			job b
+			run b 1..2 p1 succeed
+			job a grace=200ms retries=1 retryAfter=100ms
+			run a 5..10 p2 retry
+			run a 900..905 p2 succeed attempt=2
+			= a succeeded
+			= b succeeded`,
+			wrong: []string{"starts: job id-a (a) was claimed by p2 489ms or more after its grace of 200ms was over"}},
+		{name: "run again after its grace is over", story: `
+			job b
+			run b 1..2 p1 succeed
+			job a grace=200ms reruns=1
+			die a 5 p2
+			1000 p1 reap a p2 scheduled
+			run a 1900..1905 p1 succeed attempt=2
+			= a succeeded
+			= b succeeded`,
+			wrong: []string{"starts: job id-a (a) was claimed by p1 599ms or more after its grace of 200ms was over"}},
 
 		{name: "a peer that was killed may have given it back", story: `
 			job a reruns=1
@@ -106,8 +125,16 @@ func TestAJobIsStartedAsOftenAsItMay(t *testing.T) {
 			job b
 			run b 1..2 p1 succeed
 			job a grace=200ms retries=1
-			run a 100..200 p1 giveback
+			run a 100..800 p1 giveback
 			run a 900..905 p2 succeed
+			= a succeeded
+			= b succeeded`},
+		{name: "tried again in time, and nobody told when it was settled", story: `
+			job b
+			run b 1..2 p1 succeed
+			job a grace=200ms retries=1 retryAfter=100ms
+			quiet a 5..10 p2 retry
+			run a 900..905 p2 succeed attempt=2
 			= a succeeded
 			= b succeeded`},
 		{name: "two reruns and the end", story: `

@@ -241,6 +241,10 @@ func (n *nemesis) onPaths(name string, span time.Duration, paths []*redistest.Pr
 		do(p, true)
 		defer do(p, false)
 	}
+	if name == "cut-all" {
+		n.say(history.Away, "", true)
+		defer n.say(history.Away, "", false)
+	}
 	return n.wait(span)
 }
 
