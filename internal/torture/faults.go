@@ -89,7 +89,15 @@ var faults = []fault{
 		if dice.IntN(2) == 0 {
 			cut = (*redistest.Proxy).Blackhole
 		}
-		return n.onPaths("cut-all", silentAfter/2+span, n.paths(), cut)
+		n.say("cut-all", "", true)
+		defer n.say("cut-all", "", false)
+		cut(n.own, true)
+		defer cut(n.own, false)
+		n.fleet.isolate(cut)
+		defer n.fleet.isolate(nil)
+		n.say(history.Away, "", true)
+		defer n.say(history.Away, "", false)
+		return n.wait(silentAfter/2 + span)
 	}},
 	{name: "delay", strike: func(n *nemesis, span time.Duration, dice *rand.Rand) error {
 		return n.onPaths("delay", span, n.paths(), func(p *redistest.Proxy, on bool) {
@@ -240,10 +248,6 @@ func (n *nemesis) onPaths(name string, span time.Duration, paths []*redistest.Pr
 	for _, p := range paths {
 		do(p, true)
 		defer do(p, false)
-	}
-	if name == "cut-all" {
-		n.say(history.Away, "", true)
-		defer n.say(history.Away, "", false)
 	}
 	return n.wait(span)
 }

@@ -30,6 +30,7 @@ type fleet struct {
 	peers  []*peer    // those that live, in the order of their coming
 	paths  []*redistest.Proxy
 	gone   []*peer
+	cut    func(p *redistest.Proxy, on bool) // what cuts off all peers, those that come included; nil: nothing
 	closed bool
 	wg     sync.WaitGroup
 	failed error // why a peer could not be started
@@ -55,6 +56,11 @@ func (f *fleet) launch() (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.mu.Lock()
+	if f.paths = append(f.paths, path); f.cut != nil {
+		f.cut(path, true)
+	}
+	f.mu.Unlock()
 	encoded, err := json.Marshal(settings{Redis: path.Addr(), Partitions: f.partitions, Dir: f.dir})
 	if err != nil {
 		return nil, err
@@ -101,8 +107,22 @@ func (f *fleet) launch() (*peer, error) {
 	default:
 		f.peers = append(f.peers, p)
 	}
-	f.paths = append(f.paths, path)
 	return p, nil
+}
+
+// isolate cuts all peers off from Redis; nil gives back to them what was cut.
+func (f *fleet) isolate(cut func(p *redistest.Proxy, on bool)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, path := range f.paths {
+		if f.cut != nil {
+			f.cut(path, false)
+		}
+		if cut != nil {
+			cut(path, true)
+		}
+	}
+	f.cut = cut
 }
 
 // bury strikes a peer off, and has another one come.
