@@ -103,7 +103,7 @@ local function holder(unique, spec, meta, slot)
   local value = redis.call('HGET', unique, slot)
   local id, till, expires, runs
   if value then id, till, expires, runs = value:match('^([^|]+)|([fs])|(%d+)|(%d+)$') end
-  if not id or expires ~= '0' and now >= tonumber(expires) or redis.call('HEXISTS', spec, id) == 0 then return nil end
+  if not id or #expires > 15 or expires ~= '0' and now >= tonumber(expires) or redis.call('HEXISTS', spec, id) == 0 then return nil end
   local record = redis.call('HGET', meta, id)
   if not record then return id, 'scheduled', nil, false end
   local m, why = read(record)
@@ -118,7 +118,10 @@ end
 
 -- The record's field unique is 'f or s,how long (ms, 0 no limit),slot'. slot_of takes it apart; take is what the slot
 -- then says.
-local function slot_of(field) return field:match('^([fs]),(%d+),(.+)$') end
+local function slot_of(field)
+  local till, lasts, slot = field:match('^([fs]),(%d+),(.+)$')
+  if till and #lasts <= 15 then return till, lasts, slot end
+end
 local function take(id, till, lasts, runs)
   if lasts ~= '0' then lasts = int(now + lasts) end
   return id .. '|' .. till .. '|' .. lasts .. '|' .. runs

@@ -95,6 +95,7 @@ for i = begin, #ARGV, 6 do
     c.lane, c.touched, c.void, c.withdrawn, c.gated, word = lane, true, true, true, false, ''
   elseif how then
     local mark, letter, near, before = how:match('^([!?+]?)([sfacgm])(%d*)@?(%d*)#?%d*$')
+    if letter and (#near > 9 or #before > 16) then letter = nil end
     -- What it still waits for has been counted, or the numbers are wrong.
     local marked = mark == '!' or mark == '?'
     local lost = c.bare and c.m and (c.m.state == 'blocked' or c.flow)
