@@ -18,6 +18,7 @@ func starts(a *account, say sayer) {
 	for _, j := range a.jobs {
 		if j.wish != nil && !j.workflow {
 			often(j, say)
+			unknown(j, say)
 			attempts(j, say)
 			distance(j, say)
 			early(a, j, say)
@@ -79,6 +80,16 @@ func often(j *job, say sayer) {
 		say(j, "has %d reruns, and was taken from a peer to run again %s", reruns, times(reaped))
 	case started > most:
 		say(j, "has %d retries and %d reruns, was given back %s, and was started %s%s", retries, reruns, times(free), times(started), by(j))
+	}
+}
+
+// unknown: a claim is repeated until it is answered, and has the answer of the first, so no peer has to give back
+// what it never knew of.
+func unknown(j *job, say sayer) {
+	for _, s := range j.settles {
+		if r := j.find(s.Epoch, s.Process); s.Reason == "lost" && !s.Stale && r.claim == nil && r.start == nil {
+			say(j, "was claimed for %s, which did not hear of it and gave it back (%s)", s.Process, s.Outcome)
+		}
 	}
 }
 

@@ -54,6 +54,12 @@ func TestAJobIsStartedAsOftenAsItMay(t *testing.T) {
 			run a 1405..1410 p2 succeed attempt=3
 			= a succeeded unrecorded=`,
 			wrong: []string{"starts: job id-a (a) has 1 retries and 1 reruns, was given back once, and was started 5 times: by p1, p1, p1, p2, p2"}},
+		{name: "claimed for a peer that did not hear of it", story: `
+			job a reruns=1
+			5 p1 settle a 4 giveback reason=lost
+			run a 15..19 p2 succeed
+			= a succeeded unrecorded= runs=2`,
+			wrong: []string{"starts: job id-a (a) was claimed for p1, which did not hear of it and gave it back (giveback)"}},
 		{name: "its attempts are forgotten", story: `
 			job a retries=2
 			run a 5..9 p1 retry
@@ -107,6 +113,11 @@ func TestAJobIsStartedAsOftenAsItMay(t *testing.T) {
 			die a 705 p2
 			run a 1405..1410 p3 succeed attempt=2
 			= a succeeded unrecorded=`},
+		{name: "given back, since Redis was away for too long", story: `
+			job a reruns=1
+			run a 5..9 p1 giveback reason=lost
+			run a 15..19 p2 succeed
+			= a succeeded`},
 		{name: "given back and put off", story: `
 			job a retries=1
 			run a 5..9 p1 giveback

@@ -186,6 +186,7 @@ func (s *story) event(words []string, more map[string]string) {
 			e.Mark, e.Schedule, e.Instant = "", "", 0
 		}
 		if e.What == Settle {
+			e.Reason = more["reason"]
 			e.Attempt, e.Outcome, e.Stale = 0, dianemo.Outcome(word(5)), word(6) == "stale"
 			e.State = map[dianemo.Outcome]dianemo.State{dianemo.Succeed: dianemo.Succeeded, dianemo.FailRun: dianemo.Failed,
 				dianemo.CancelRun: dianemo.Cancelled}[e.Outcome]
