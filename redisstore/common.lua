@@ -256,7 +256,8 @@ local function touch(info, every, had)
   had = had or signs(info)
   local alive, since = tonumber(had[1]), tonumber(had[2])
   local widest = math.max(tonumber(every), tonumber(had[3]) or 0)
-  if not alive or not since or now - alive > 1.5 * widest then since = now end
+  -- Nor does it count before a time that is yet to come, which a clock that was set back leaves.
+  if not alive or not since or since > now or now - alive > 1.5 * widest then since = now end
   if not alive or since == now or math.abs(now - alive) > widest / 50 then
     redis.call('HSET', info, 'alive', int(now), 'up_since', int(since))
   end

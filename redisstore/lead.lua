@@ -5,22 +5,28 @@
 local held = redis.call('GET', KEYS[1])
 local leader, term, lease
 if held then leader, term, lease = held:match('^(.*)|(%d+)|(%d+)$') end
+if term and (#term > 15 or #lease > 15) then leader, term, lease = nil, nil, nil end -- no number has these exactly
 if ARGV[3] == 'resign' then
   if leader ~= ARGV[1] then return {leader or '', term or '0'} end
   redis.call('DEL', KEYS[1])
   return {'', term}
 end
+-- The last term, 0 if it is forgotten, or none that a number has exactly.
+local last = redis.call('GET', KEYS[2])
+last = last and #last <= 15 and last:match('^%d+$') and tonumber(last) or 0
 if leader == ARGV[1] then
+  if last < tonumber(term) then redis.call('SET', KEYS[2], term) end
   redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'PX', ARGV[2])
   return {leader, term}
 end
 if leader then
-  -- A server clock that was set back stretches a lease; no lease may be longer than it was taken for.
-  if redis.call('PTTL', KEYS[1]) > tonumber(lease) then redis.call('PEXPIRE', KEYS[1], lease) end
+  -- A server clock that was set back stretches a lease; no lease may be longer than it was taken for, nor for ever.
+  local left = redis.call('PTTL', KEYS[1])
+  if left < 0 or left > tonumber(lease) then redis.call('PEXPIRE', KEYS[1], lease) end
   return {leader, term}
 end
 -- By the clock, so that none returns when the last one is forgotten or can't be read.
-term = int(math.max(now, (tonumber(redis.call('GET', KEYS[2]) or 0) or 0) + 1))
+term = int(math.max(now, last + 1))
 -- What can't be read is nobody's lease.
 if held then redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[2], term)
