@@ -225,6 +225,13 @@ local function gate_of(m, gone, id, needs)
   return (gone or m and (m.state == 'cancelled' or m.reason == 'cancel')) and 'void' or 'open'
 end
 
+-- childless tells whether there are no edges from here, with this mark. Edges are found by their names, which works only
+-- while all have the same score: if one has another, that is not known.
+local function childless(edges, parent, mark)
+  if redis.call('ZCOUNT', edges, '-inf', '(0') + redis.call('ZCOUNT', edges, '(0', '+inf') > 0 then return false end
+  return not redis.call('ZRANGEBYLEX', edges, '[' .. parent .. mark, '(' .. parent .. (mark == '#' and '$' or '}'), 'LIMIT', 0, 1)[1]
+end
+
 -- void tells whether this is the record of a workflow that was never wholly submitted: its id is free.
 local function void(record)
   local m = record and read(record)
