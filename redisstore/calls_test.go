@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -175,6 +176,72 @@ func TestTheLeaseHasOneHolderAndTermsGrow(t *testing.T) {
 		var third dianemo.Lease
 		require.Eventually(t, func() bool { third = bid("a", time.Hour); return third.Leader == "a" }, 5*time.Second, time.Millisecond)
 		require.Greater(t, third.Term, second.Term)
+	})
+}
+
+// What someone's hand has written must not keep a fleet without a leader, nor without its terms.
+func TestALeaseThatWasSpoiltRunsOutAndTheTermComesBack(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		key, term := fmt.Sprintf("{%s}:leader", f.namespace), fmt.Sprintf("{%s}:term", f.namespace)
+		bid := func(peer string, lease time.Duration) dianemo.Lease {
+			l, err := f.Lead(ctx, dianemo.Bid{Peer: peer, Lease: lease})
+			require.NoError(t, err)
+			return l
+		}
+		for _, held := range []string{"ghost|5|20", "x", "ghost|" + strings.Repeat("9", 30) + "|20", "ghost|5|" + strings.Repeat("9", 30)} {
+			require.NoError(t, f.rdb.Set(ctx, key, held, 0).Err())
+			require.Eventually(t, func() bool { return bid("a", time.Hour).Leader == "a" }, 5*time.Second, time.Millisecond, held)
+			require.Positive(t, f.rdb.PTTL(ctx, key).Val(), held)
+		}
+		had := bid("a", time.Hour).Term
+		for _, last := range []string{"", "x", "5", strings.Repeat("9", 30)} {
+			require.NoError(t, f.rdb.Set(ctx, term, last, 0).Err())
+			if last == "" {
+				require.NoError(t, f.rdb.Del(ctx, term).Err())
+			}
+			require.Equal(t, dianemo.Lease{Leader: "a", Term: had}, bid("a", time.Hour), last)
+			require.Equal(t, fmt.Sprint(had), f.rdb.Get(ctx, term).Val(), last)
+		}
+		require.NoError(t, f.rdb.Del(ctx, key).Err())
+		require.NoError(t, f.rdb.Set(ctx, term, strings.Repeat("9", 30), 0).Err())
+		var clock time.Time
+		f.waitMillis(&clock, 2)
+		next := bid("b", time.Hour)
+		require.Equal(t, "b", next.Leader)
+		require.Greater(t, next.Term, had)
+	})
+}
+
+// Else one field that was spoilt would keep every leader from its chores, in all partitions, and from the walk that
+// would put it right.
+func TestATermThatNobodyHadDeposesNoLeader(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		lease, err := f.Lead(ctx, dianemo.Bid{Peer: owner, Lease: time.Hour})
+		require.NoError(t, err)
+		chore := dianemo.Chore{Term: lease.Term, Limit: 1, BeatEvery: time.Second, SilentAfter: time.Minute}
+		partition := f.Partition("id")
+		require.NoError(t, f.rdb.HSet(ctx, f.key("id", "info"), "term", "9000000000000000").Err())
+		surveys, err := f.Survey(ctx, &chore)
+		var broken *dianemo.BrokenError
+		require.ErrorAs(t, err, &broken)
+		require.Contains(t, fmt.Sprint(broken.Found), "no leader had")
+		require.NoError(t, surveys[partition].Err)
+		require.False(t, surveys[partition].Deposed)
+		_, err = f.Miss(ctx, partition, f.call(owner), chore)
+		require.NoError(t, err)
+
+		// A later leader is another matter.
+		_, err = f.Lead(ctx, dianemo.Bid{Peer: owner, Lease: time.Hour, Resign: true})
+		require.NoError(t, err)
+		later, err := f.Lead(ctx, dianemo.Bid{Peer: "other", Lease: time.Hour})
+		require.NoError(t, err)
+		_, err = f.Survey(ctx, &dianemo.Chore{Term: later.Term, BeatEvery: time.Second, SilentAfter: time.Minute})
+		require.NoError(t, err)
+		surveys, err = f.Survey(ctx, &chore)
+		require.NoError(t, err)
+		require.True(t, surveys[partition].Deposed)
 	})
 }
 

@@ -91,7 +91,16 @@ func (s *Store) survey(ctx context.Context, chore *dianemo.Chore, batch []dianem
 			return fmt.Errorf("redisstore: survey answered %d values for a partition", len(found))
 		}
 		one.Now = time.UnixMicro(number(replies[0][1]))
-		one.Deposed = number(found[0]) == 1
+		if one.Deposed = number(found[0]) == 1; one.Deposed {
+			// One that nobody had would keep all leaders from their chores, and the walk that forgets it is one of them.
+			forgotten, err := s.forgetTerm(ctx, s.tag(one.Partition), chore.Term)
+			if err == nil && len(forgotten) > 0 {
+				err = &dianemo.BrokenError{Found: forgotten, Err: dianemo.ErrDeposed} // and it is asked again
+			}
+			if err != nil {
+				return err
+			}
+		}
 		for _, peer := range list(found[1]) {
 			one.Silent = append(one.Silent, text(peer))
 		}

@@ -238,6 +238,24 @@ func TestReapedJobsRunAgainAsOftenAsTheyMay(t *testing.T) {
 	})
 }
 
+// Nobody's silence would count until then.
+func TestAnOutageThatEndsInTheFutureHasEnded(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		partition := f.Partition("id")
+		chore := dianemo.Chore{Term: 1, Limit: 10, BeatEvery: time.Hour, SilentAfter: 20 * time.Second}
+		_, err := f.Survey(t.Context(), &chore)
+		require.NoError(t, err)
+		require.NoError(t, f.rdb.HSet(t.Context(), f.key("id", "info"), "up_since", "9000000000000000").Err())
+		_, err = f.Survey(t.Context(), &chore)
+		require.NoError(t, err)
+		since, err := f.rdb.HGet(t.Context(), fmt.Sprintf("{%s:%d}:info", f.namespace, partition), "up_since").Int64()
+		require.NoError(t, err)
+		now, err := f.rdb.Time(t.Context()).Result()
+		require.NoError(t, err)
+		require.LessOrEqual(t, since, now.UnixMilli())
+	})
+}
+
 // Redis away is not peers silent: after a gap in everyone's signs of life,
 // nobody's silence counts from before its end.
 func TestAnOutageIsNotTheSilenceOfPeers(t *testing.T) {

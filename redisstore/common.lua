@@ -228,6 +228,13 @@ local function gate_of(m, gone, id, needs)
   return (gone or m and (m.state == 'cancelled' or m.reason == 'cancel')) and 'void' or 'open'
 end
 
+-- childless tells whether there are no edges from here, with this mark. Edges are found by their names, which works only
+-- while all have the same score: if one has another, that is not known.
+local function childless(edges, parent, mark)
+  if redis.call('ZCOUNT', edges, '-inf', '(0') + redis.call('ZCOUNT', edges, '(0', '+inf') > 0 then return false end
+  return not redis.call('ZRANGEBYLEX', edges, '[' .. parent .. mark, '(' .. parent .. (mark == '#' and '$' or '}'), 'LIMIT', 0, 1)[1]
+end
+
 -- void tells whether this is the record of a workflow that was never wholly submitted: its id is free.
 local function void(record)
   local m = record and read(record)
@@ -259,7 +266,8 @@ local function touch(info, every, had)
   had = had or signs(info)
   local alive, since = tonumber(had[1]), tonumber(had[2])
   local widest = math.max(tonumber(every), tonumber(had[3]) or 0)
-  if not alive or not since or now - alive > 1.5 * widest then since = now end
+  -- Nor does it count before a time that is yet to come, which a clock that was set back leaves.
+  if not alive or not since or since > now or now - alive > 1.5 * widest then since = now end
   if not alive or since == now or math.abs(now - alive) > widest / 50 then
     redis.call('HSET', info, 'alive', int(now), 'up_since', int(since))
   end

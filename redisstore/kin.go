@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/dianemo/dianemo"
 )
 
@@ -73,8 +75,39 @@ func parseEdge(edge string) (parent, child string, listed, ok bool) {
 	return parent, child, listed, dianemo.CheckName("parent", parent) == nil && dianemo.CheckName("child", child) == nil
 }
 
+// level gives all edges the score 0. They are found by their names, which works only while
+// all have the same score: one that has another hides those of other families.
+func (w *walk) level(ctx context.Context) error {
+	key := w.t.key("edges")
+	for _, bounds := range [][2]string{{"-inf", "(0"}, {"(0", "+inf"}} {
+		for {
+			off, err := w.rdb.ZRangeByScore(ctx, key, &redis.ZRangeBy{Min: bounds[0], Max: bounds[1], Count: dianemo.MaxCallJobs}).Result()
+			if err != nil {
+				return w.broken(ctx, err, key)
+			}
+			if len(off) == 0 {
+				break
+			}
+			right := make([]redis.Z, len(off))
+			for i, edge := range off {
+				right[i].Member = edge
+			}
+			if err := w.rdb.ZAddXX(ctx, key, right...).Err(); err != nil {
+				return w.broken(ctx, err, key)
+			}
+			w.found(dianemo.Repaired{Key: key, What: strconv.Itoa(len(off)) + " edges had scores, which hid others", Did: "they have none"})
+		}
+	}
+	return nil
+}
+
 // edges walks through them.
 func (w *walk) edges(ctx context.Context, rest string) (string, error) {
+	if rest == "" {
+		if err := w.level(ctx); err != nil {
+			return "", err
+		}
+	}
 	members, next, err := w.page(ctx, "edges", rest)
 	if err != nil {
 		return "", err

@@ -22,10 +22,7 @@ for i = 3, #ARGV, 3 do
     goes = redis.call('ZSCORE', KEYS[5], name) and (id == '' or redis.call('HEXISTS', KEYS[3], id) == 0
       and redis.call('HEXISTS', KEYS[4], id) == 0 and redis.call('HEXISTS', KEYS[9], id .. '|') == 0)
   elseif what == 'kids' then
-    local mark, stop = '|', '}'
-    if name ~= id then mark, stop = '#', '$' end
-    goes = redis.call('HEXISTS', KEYS[6], name) == 1
-      and not redis.call('ZRANGEBYLEX', KEYS[5], '[' .. id .. mark, '(' .. id .. stop, 'LIMIT', 0, 1)[1]
+    goes = redis.call('HEXISTS', KEYS[6], name) == 1 and childless(KEYS[5], id, name ~= id and '#' or '|')
   elseif what == 'last' then
     local before = gone[#gone]
     goes = redis.call('HGET', KEYS[6], name) == id and not (before and before[2] == name)

@@ -12,7 +12,11 @@ if ARGV[3] == 'resign' then
   redis.call('DEL', KEYS[1])
   return {'', term}
 end
+-- The last term, 0 if it is forgotten, or none that a number has exactly.
+local last = redis.call('GET', KEYS[2])
+last = last and #last <= 15 and last:match('^%d+$') and tonumber(last) or 0
 if leader == ARGV[1] then
+  if last < tonumber(term) then redis.call('SET', KEYS[2], term) end
   redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'PX', ARGV[2])
   return {leader, term}
 end
@@ -22,8 +26,8 @@ if leader then
   return {leader, term}
 end
 -- By the clock, so that none returns when the last one is forgotten or can't be read.
-local last = (redis.call('GET', KEYS[2]) or ''):match('^%d+$')
-term = int(math.max(now, last and #last <= 15 and tonumber(last) + 1 or 0))
+term = int(math.max(now, last + 1))
+-- What can't be read is nobody's lease.
 if held then redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[2], term)
 redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'NX', 'PX', ARGV[2])

@@ -39,7 +39,7 @@ for i = 2, #ARGV, 2 do
   reply[#reply + 1] = peers[parent]
   if what == 'unlink' or what == 'delist' then
     redis.call('ZREM', KEYS[3], edge)
-    if not redis.call('ZRANGEBYLEX', KEYS[3], '[' .. parent .. mark, '(' .. parent .. (listed and '$' or '}'), 'LIMIT', 0, 1)[1] then
+    if childless(KEYS[3], parent, mark) then
       redis.call('HDEL', KEYS[4], family)
       redis.call('ZREM', KEYS[5], family)
     end

@@ -213,30 +213,36 @@ func (w *walk) layout(ctx context.Context) error {
 	return err
 }
 
-// term forgets a term that no leader can have had: each is told by the
-// namespace before it is told here, so it is read after it.
+// term forgets a term that no leader can have had.
 func (w *walk) term(ctx context.Context) error {
-	had, err := w.rdb.HGet(ctx, w.t.key("info"), "term").Result()
+	found, err := w.forgetTerm(ctx, w.t, w.step.Term)
+	w.found(found...)
+	return err
+}
+
+// forgetTerm forgets a partition's term if no leader can have had it: each is told by the
+// namespace before it is told here, so it is read after it.
+func (s *Store) forgetTerm(ctx context.Context, t tag, own int64) ([]dianemo.Repaired, error) {
+	had, err := s.rdb.HGet(ctx, t.key("info"), "term").Result()
 	if err == redis.Nil {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return w.broken(ctx, err, w.t.key("info"))
+		return nil, s.broken(ctx, err, t.key("info"))
 	}
-	last, err := w.rdb.Get(ctx, w.space().key("term")).Result()
+	last, err := s.rdb.Get(ctx, s.space().key("term")).Result()
 	if err != nil && err != redis.Nil {
-		return w.broken(ctx, err, w.space().key("term"))
+		return nil, s.broken(ctx, err, s.space().key("term"))
 	}
 	here, bad := strconv.ParseInt(had, 10, 64)
 	there, unknown := strconv.ParseInt(last, 10, 64)
-	if bad == nil && (unknown != nil || here <= max(there, w.step.Term)) {
-		return nil
+	if bad == nil && (unknown != nil || here <= max(there, own)) {
+		return nil, nil
 	}
-	if err := w.rdb.HDel(ctx, w.t.key("info"), "term").Err(); err != nil {
-		return translate(err)
+	if err := s.rdb.HDel(ctx, t.key("info"), "term").Err(); err != nil {
+		return nil, translate(err)
 	}
-	w.found(dianemo.Repaired{Key: w.t.key("info"), What: "it names a term that no leader had", Did: "it is forgotten"})
-	return nil
+	return []dianemo.Repaired{{Key: t.key("info"), What: "it names a term that no leader had", Did: "it is forgotten"}}, nil
 }
 
 // names lists the indexes of jobs that are known, in order.

@@ -114,6 +114,10 @@ for j, id in ipairs(ids) do
       elseif m.state == 'running' and has + 0 ~= tonumber(m.epoch) then
         put(p, value, id)
         report(id, p, 'its index has another epoch', 'the record decides')
+      elseif (m.state == 'blocked' or ended[m.state] and tonumber(m.ended)) and has + 0 ~= tonumber(value) then
+        -- A lane's score is when its job is due, whatever the record says.
+        put(p, value, id)
+        report(id, p, 'its index has another time', 'the record decides')
       elseif m.state == 'running' and not peers[m.peer] and not redis.call('ZSCORE', KEYS[6], m.peer) then
         -- Whoever holds runs beats; else nobody would take them from it if it were silent.
         peers[m.peer] = true

@@ -216,6 +216,9 @@ func damages() []damage {
 		damage{name: "an epoch that is another", finds: "epoch", do: func(p *populated) {
 			require.NoError(p.t, p.rdb.ZAdd(p.t.Context(), p.key(all, "run:"+owner), zs(all+"running", 5)).Err())
 		}},
+		damage{name: "a job that ended at another time", finds: "another time", do: func(p *populated) {
+			require.NoError(p.t, p.rdb.ZAdd(p.t.Context(), p.key(all, "done:failed:kind"), zs(all+"failed", 5)).Err())
+		}},
 		damage{name: "a lane that is named too late", finds: "index of lanes", do: func(p *populated) {
 			require.NoError(p.t, p.rdb.ZAdd(p.t.Context(), p.key(all, "lanes"), zs(laneNew, 1e15)).Err())
 		}},

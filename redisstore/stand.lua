@@ -10,7 +10,10 @@ if ARGV[2] == 'down' then
   return {'ok', ''}
 end
 local kinds = ARGV[4]
-if kinds == '' and redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return {'kinds'} end
+if kinds == '' then
+  local rest, n = (redis.call('HGET', KEYS[2], ARGV[1]) or ''):gsub('[^ =]+=%d+ ', '')
+  if rest ~= ' ' or n == 0 then return {'kinds'} end -- or nobody would wake it
+end
 
 if kinds ~= '' then redis.call('HSET', KEYS[2], ARGV[1], kinds) end
 redis.call('ZADD', KEYS[1], 9 - ARGV[5] + ARGV[3], ARGV[1])

@@ -105,6 +105,19 @@ func TestWhoStandsUpHearsWhatNobodyHeard(t *testing.T) {
 	})
 }
 
+// A peer says its kinds once. If what it said is spoilt, nobody would ever wake it again.
+func TestAPeerIsAskedForItsKindsAgainWhereTheyCanNotBeRead(t *testing.T) {
+	quietly(t, func(t *testing.T, f *fixture) {
+		up := dianemo.Stance{Move: dianemo.Up, Level: 9, Room: roomFor(2), Kinds: map[string]int{"kind": 1, "other": 2}}
+		f.listener("peer")
+		for _, spoilt := range []string{"x", "", " ", " kind=1 ot", " kind="} {
+			require.NoError(t, f.rdb.HSet(t.Context(), fmt.Sprintf("{%s}:handles", f.namespace), "peer", spoilt).Err())
+			f.stand("peer", up)
+			require.True(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, ""), spoilt)
+		}
+	})
+}
+
 func TestTheLeaderHearsOfWorkThatIsDueLater(t *testing.T) {
 	quietly(t, func(t *testing.T, f *fixture) {
 		later := dianemo.News{Kind: "kind", Priority: 2, Later: true}
