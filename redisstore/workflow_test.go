@@ -84,6 +84,22 @@ func verdict(jobs ...dianemo.State) dianemo.State {
 	return state
 }
 
+// Whoever lets go of one of its jobs may say so twice, since it died before it was done.
+func TestAWorkflowThatNoLongerWaitsForAJobIsToldOfTheOthers(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.workflow(map[string]dianemo.State{"a": dianemo.Succeeded, "b": dianemo.Succeeded})
+		require.Equal(t, dianemo.Succeeded, f.stored(flow))
+		for range 2 {
+			_, err := f.Need(t.Context(), f.Partition(flow), dianemo.DropIt, 0, []dianemo.Wait{{ID: flow, Parents: []dianemo.Parent{{ID: flow + "@a"}}}})
+			require.NoError(t, err)
+		}
+		f.tellWorkflow(flow+"@b", dianemo.Scheduled, 2)
+		require.Equal(t, dianemo.Blocked, f.stored(flow))
+		f.tellWorkflow(flow+"@b", dianemo.Succeeded, 3)
+		require.Equal(t, dianemo.Succeeded, f.stored(flow))
+	})
+}
+
 func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.workflow(map[string]dianemo.State{"a": dianemo.Failed, "b": dianemo.Succeeded})
