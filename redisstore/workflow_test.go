@@ -119,6 +119,32 @@ func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
 	})
 }
 
+// Two may submit it at a time, and one of them is too late.
+func TestAWorkflowThatWasGivenUpStaysAsItIsUntilItIsSubmittedAnew(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		r := record(flow, lane("workflow/kind"))
+		r.Blocked = true
+		tell := func(by uint64) {
+			t.Helper()
+			_, err := f.Need(t.Context(), f.Partition(flow), dianemo.TellIt, by, []dianemo.Wait{{ID: flow, Gate: dianemo.OwnGate}})
+			require.NoError(t, err)
+		}
+		tell(1)
+		f.enqueue(r)
+		f.tellWorkflow("", dianemo.Void, 0)
+		require.Equal(t, dianemo.Cancelled, f.stored(flow))
+		tell(2)
+		r.Teller = 1
+		require.Equal(t, []int{0}, f.enqueue(r).Moved)
+		require.Equal(t, dianemo.Cancelled, f.stored(flow))
+		f.consistent(f.Partition(flow))
+		r.Teller = 2
+		require.Empty(t, f.enqueue(r).Moved)
+		require.Equal(t, dianemo.Blocked, f.stored(flow))
+		require.Zero(t, f.counted(dianemo.Cancelled))
+	})
+}
+
 // What is cancelled with its workflow takes with it what waits for it there; but not what is
 // behind a gate, since it is to be run again: that only hears of it, and is skipped if nothing
 // newer comes before the gate opens.
