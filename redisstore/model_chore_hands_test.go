@@ -24,6 +24,9 @@ func (w *modelWalk) chore() (string, dianemo.Chore) {
 
 func (w *modelWalk) leadOne() {
 	bid := dianemo.Bid{Peer: pick(w, modelLeaders), Lease: pick(w, []time.Duration{3 * time.Second, 15 * time.Second, 2 * time.Hour}), Resign: w.chance(25)}
+	if !w.model.forgets {
+		bid.Lease = 24 * time.Hour // longer than any walk
+	}
 	w.do(modelCall{name: "lead", text: fmt.Sprintf("%+v", bid),
 		real:  func(ctx context.Context) (any, error) { return w.store.Lead(ctx, bid) },
 		model: func() (any, error) { return w.model.lead(bid), nil },
