@@ -97,7 +97,8 @@ var WorkflowEdges = map[State]map[Edge][]State{
 	Blocked:   {EdgeRelease: {Succeeded, Failed, Cancelled}, EdgeCancel: {Blocked}},
 	Succeeded: {EdgeRelease: {Blocked, Failed, Cancelled}},
 	Failed:    {EdgeRelease: {Blocked, Succeeded, Cancelled}},
-	Cancelled: {EdgeRelease: {Blocked, Succeeded, Failed}},
+	// One that was never wholly submitted may be submitted anew.
+	Cancelled: {EdgeRelease: {Blocked, Succeeded, Failed}, EdgeEnqueue: {Blocked}},
 }
 
 // A Job is what a handler gets: one run of one job.

@@ -122,12 +122,12 @@ while i < #ARGV do
     if unique ~= '' then till, lasts, slot = slot_of(unique) end
     for a = i + 4, last, 2 do
       place = place + 1
-      local id, holds, state = ARGV[a], nil, nil
+      local id, holds, state, anew = ARGV[a], nil, nil, nil
       if had[place] and waits_for ~= '' and replace ~= '' then
         metas = metas or redis.call('HMGET', KEYS[3], unpack(ids))
         if void(metas[place]) then
           had[place] = false
-          again[#again + 1] = {id = id, set = tonumber(replace), class = class_of(read(metas[place]).lane)}
+          anew = {id = id, set = tonumber(replace), class = class_of(read(metas[place]).lane)}
         end
       end
       if teller ~= '' and not had[place] and not seen[id] then
@@ -142,6 +142,7 @@ while i < #ARGV do
         existing[#existing + 1] = place .. ':' .. state .. ':' .. holds
       else
         seen[id] = true
+        again[#again + 1] = anew
         accepted = accepted + 2
         specs[accepted - 1] = id
         specs[accepted] = ARGV[a + 1] .. stamp

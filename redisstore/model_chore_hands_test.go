@@ -24,6 +24,9 @@ func (w *modelWalk) chore() (string, dianemo.Chore) {
 
 func (w *modelWalk) leadOne() {
 	bid := dianemo.Bid{Peer: pick(w, modelLeaders), Lease: pick(w, []time.Duration{3 * time.Second, 15 * time.Second, 2 * time.Hour}), Resign: w.chance(25)}
+	if !w.model.forgets {
+		bid.Lease = 24 * time.Hour // longer than any walk
+	}
 	w.do(modelCall{name: "lead", text: fmt.Sprintf("%+v", bid),
 		real:  func(ctx context.Context) (any, error) { return w.store.Lead(ctx, bid) },
 		model: func() (any, error) { return w.model.lead(bid), nil },
@@ -107,13 +110,19 @@ func (w *modelWalk) trimSome() {
 	leader, chore := w.chore()
 	chore.Limit = 500
 	call := w.call(leader)
+	var held []string
 	w.do(modelCall{name: "trim", text: fmt.Sprintf("%d %v %+v", p.number, call, chore),
 		real:  func(ctx context.Context) (any, error) { return w.store.Trim(ctx, p.number, call, chore) },
-		model: func() (any, error) { return p.trim(call, chore) }})
+		model: func() (any, error) { return p.trim(call, chore) },
+		heard: func(answer any) { held = answer.(dianemo.TrimReply).Held }})
+	slices.Sort(held)
+	for _, id := range held[:min(len(held), 3)] {
+		w.disinherit(id)
+	}
 }
 
 func (w *modelWalk) declareOne() {
-	kind := pick(w, modelKinds)
+	kind := pick(w, append([]string{modelFlowKind}, modelKinds...))
 	keep := dianemo.Keep{}
 	for _, state := range []dianemo.State{dianemo.Succeeded, dianemo.Failed, dianemo.Missed, dianemo.Unreachable, dianemo.Cancelled, dianemo.Skipped} {
 		keep[state] = dianemo.Retention{For: pick(w, []time.Duration{dianemo.Unlimited, time.Minute, time.Hour}), Jobs: pick(w, []int{3, 10, 10})}

@@ -19,6 +19,7 @@ while i <= #ARGV do
 end
 typed({KEYS[1]}, {KEYS[2]})
 local had = redis.call('HMGET', KEYS[3], unpack(ids))
+local metas = what == 'drop' and redis.call('HMGET', KEYS[4], unpack(ids)) or {}
 local reply = {'ok'}
 for j, job in ipairs(jobs) do
   local gate, sum = redis.call('HGET', KEYS[1], job.id .. '|'), redis.call('HGET', KEYS[1], job.id .. '||')
@@ -44,7 +45,9 @@ for j, job in ipairs(jobs) do
     redis.call('HDEL', KEYS[1], job.id .. '|', job.id .. '||')
     redis.call('ZREM', KEYS[2], job.id)
   else
-    local flow = false -- a workflow's jobs may still be told of
+    -- A workflow may still be told of its other jobs, whether or not it was told of these before.
+    local m = metas[j] and job.first <= job.last and read(metas[j])
+    local flow = m and is_workflow(m.lane)
     for a = job.first, job.last, 2 do
       local field = job.id .. '|' .. ARGV[a]
       local how = redis.call('HGET', KEYS[1], field)

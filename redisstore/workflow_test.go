@@ -84,6 +84,22 @@ func verdict(jobs ...dianemo.State) dianemo.State {
 	return state
 }
 
+// Whoever lets go of one of its jobs may say so twice, since it died before it was done.
+func TestAWorkflowThatNoLongerWaitsForAJobIsToldOfTheOthers(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.workflow(map[string]dianemo.State{"a": dianemo.Succeeded, "b": dianemo.Succeeded})
+		require.Equal(t, dianemo.Succeeded, f.stored(flow))
+		for range 2 {
+			_, err := f.Need(t.Context(), f.Partition(flow), dianemo.DropIt, 0, []dianemo.Wait{{ID: flow, Parents: []dianemo.Parent{{ID: flow + "@a"}}}})
+			require.NoError(t, err)
+		}
+		f.tellWorkflow(flow+"@b", dianemo.Scheduled, 2)
+		require.Equal(t, dianemo.Blocked, f.stored(flow))
+		f.tellWorkflow(flow+"@b", dianemo.Succeeded, 3)
+		require.Equal(t, dianemo.Succeeded, f.stored(flow))
+	})
+}
+
 func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.workflow(map[string]dianemo.State{"a": dianemo.Failed, "b": dianemo.Succeeded})
@@ -100,6 +116,32 @@ func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
 		f.tellWorkflow(flow+"@a", dianemo.Cancelled, 1)
 		f.tellWorkflow(flow+"@b", dianemo.Failed, 1)
 		require.Equal(t, dianemo.Cancelled, f.stored(flow), "that it was cancelled counts more")
+	})
+}
+
+// Two may submit it at a time, and one of them is too late.
+func TestAWorkflowThatWasGivenUpStaysAsItIsUntilItIsSubmittedAnew(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		r := record(flow, lane("workflow/kind"))
+		r.Blocked = true
+		tell := func(by uint64) {
+			t.Helper()
+			_, err := f.Need(t.Context(), f.Partition(flow), dianemo.TellIt, by, []dianemo.Wait{{ID: flow, Gate: dianemo.OwnGate}})
+			require.NoError(t, err)
+		}
+		tell(1)
+		f.enqueue(r)
+		f.tellWorkflow("", dianemo.Void, 0)
+		require.Equal(t, dianemo.Cancelled, f.stored(flow))
+		tell(2)
+		r.Teller = 1
+		require.Equal(t, []int{0}, f.enqueue(r).Moved)
+		require.Equal(t, dianemo.Cancelled, f.stored(flow))
+		f.consistent(f.Partition(flow))
+		r.Teller = 2
+		require.Empty(t, f.enqueue(r).Moved)
+		require.Equal(t, dianemo.Blocked, f.stored(flow))
+		require.Zero(t, f.counted(dianemo.Cancelled))
 	})
 }
 
