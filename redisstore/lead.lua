@@ -6,7 +6,7 @@ local held = redis.call('GET', KEYS[1])
 local leader, term, lease
 if held then leader, term, lease = held:match('^(.+)|(%d+)|(%d+)$') end
 -- What no call has written, or would never end, is nobody's lease.
-if leader and (#term > 15 or #lease > 13 or redis.call('PTTL', KEYS[1]) < 0) then leader, term = nil, nil end
+if leader and (#term > 16 or #lease > 13 or redis.call('PTTL', KEYS[1]) < 0) then leader, term = nil, nil end
 if ARGV[3] == 'resign' then
   if leader ~= ARGV[1] then return {leader or '', term or '0'} end
   redis.call('DEL', KEYS[1])
@@ -22,8 +22,7 @@ if leader then
   return {leader, term}
 end
 -- By the clock, so that none returns when the last one is forgotten or can't be read.
-local last = (redis.call('GET', KEYS[2]) or ''):match('^%d+$')
-term = int(math.max(now, last and #last <= 15 and tonumber(last) + 1 or 0))
+term = int(math.max(now, term_of(redis.call('GET', KEYS[2])) + 1))
 if held then redis.call('DEL', KEYS[1]) end
 redis.call('SET', KEYS[2], term)
 redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'NX', 'PX', ARGV[2])
