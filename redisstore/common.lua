@@ -24,10 +24,14 @@ local function keep(key, number, answer)
   redis.call('SET', key, number .. ' ' .. answer, 'PX', 3600000)
 end
 
--- deposed reports whether a leader of a later term than this one has done chores in the partition.
-local function deposed(info, term)
-  return tonumber(term) < (tonumber(redis.call('HGET', info, 'term') or 0) or 0)
+-- term_of is a stored term; 0 if it is none that a leader can have had, or the last that could be told from the next.
+local function term_of(s)
+  local term = s and #s <= 16 and tonumber(s:match('^%d+$') or 0) or 0
+  return term < 9e15 and term or 0
 end
+
+-- deposed reports whether a leader of a later term than this one has done chores in the partition.
+local function deposed(info, term) return tonumber(term) < term_of(redis.call('HGET', info, 'term')) end
 
 -- A job's mutable fields, one string: the version, these fields, and a tail
 -- that later programs may add to and that this one copies. What a settlement

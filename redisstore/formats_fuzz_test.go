@@ -3,6 +3,7 @@ package redisstore
 import (
 	"errors"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -249,8 +250,12 @@ func FuzzRun(f *testing.F) {
 		"-1|-1||||", "9223372036854775807|-9223372036854775808||||", "+1|+2||||"} {
 		f.Add(s)
 	}
+	readable := regexp.MustCompile(`^-?[0-9]{1,18}\|-?[0-9]{1,18}\|[^|]*\|[^|]*\|[^|]*\|`)
 	f.Fuzz(func(t *testing.T, stored string) {
 		run := parseRun(stored)
+		if readable.MatchString(stored) {
+			require.NotEqual(t, stored, run.Error, "what can be read is")
+		}
 		if run.Epoch == 0 && run.Error == stored {
 			return
 		}

@@ -81,6 +81,8 @@ func FuzzKeys(f *testing.F) {
 	f.Add("shop", 0x101, "k:2:-1:0:new", "", "shop", 0x101, "k:2:-1:0:again", "")
 	f.Add("a", 0x102, "failed", "b/c@d", "a", 0x103, "settle", "peer@1")
 	f.Add("a", 0x005, "peers", "", "a", 0x105, "meta", "")
+	f.Add("a", 0x200, "meta", "", "a", 0x205, "meta", "")
+	f.Add("a", 0x004, "p", "", "a", 0x000, "p", "")
 	f.Add("a}", 0x100, "x", "", "{a", 0x100, "x:y", "")
 	f.Add("a", 0x003, "enqueue", "b", "a", 0x004, "enqueue", "b")
 	f.Fuzz(func(t *testing.T, namespace1 string, what1 int, one1, two1, namespace2 string, what2 int, one2, two2 string) {

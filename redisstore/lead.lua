@@ -6,15 +6,13 @@ local held = redis.call('GET', KEYS[1])
 local leader, term, lease
 if held then leader, term, lease = held:match('^(.+)|(%d+)|(%d+)$') end
 -- What no call has written, or would never end, is nobody's lease.
-if leader and (#term > 15 or #lease > 13 or redis.call('PTTL', KEYS[1]) < 0) then leader, term = nil, nil end
+if leader and (#term > 16 or #lease > 13 or redis.call('PTTL', KEYS[1]) < 0) then leader, term = nil, nil end
 if ARGV[3] == 'resign' then
   if leader ~= ARGV[1] then return {leader or '', term or '0'} end
   redis.call('DEL', KEYS[1])
   return {'', term}
 end
--- The last term, 0 if it is forgotten, or none that a number has exactly.
-local last = redis.call('GET', KEYS[2])
-last = last and #last <= 15 and last:match('^%d+$') and tonumber(last) or 0
+local last = term_of(redis.call('GET', KEYS[2]))
 if leader == ARGV[1] then
   if last < tonumber(term) then redis.call('SET', KEYS[2], term) end
   redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'PX', ARGV[2])
