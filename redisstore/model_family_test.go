@@ -85,7 +85,7 @@ func (p *modelPart) needOf(id string) *modelNeed {
 	return n
 }
 
-// tidy forgets who told what the job waits for when there is nothing of it left.
+// settled forgets who told what the job waits for when there is nothing of it left.
 func (p *modelPart) tidy(id string, flow bool) {
 	n := p.needs[id]
 	if n == nil {
@@ -130,6 +130,12 @@ func (p *modelPart) need(telling dianemo.Telling, by uint64, waits []dianemo.Wai
 			continue
 		}
 		n = p.needOf(w.ID)
+		member := false
+		for _, parent := range w.Parents {
+			if tie := n.ties[parent.ID]; tie != nil && tie.letter == "m" {
+				member = true
+			}
+		}
 		switch telling {
 		case dianemo.ForgetIt:
 			for _, parent := range w.Parents {
@@ -159,8 +165,7 @@ func (p *modelPart) need(telling dianemo.Telling, by uint64, waits []dianemo.Wai
 				p.gates[w.ID] = p.ms() + modelGate.Milliseconds()
 			}
 		}
-		// A workflow that has ended may still be told of its other jobs.
-		p.tidy(w.ID, j != nil && j.flow() && len(w.Parents) > 0)
+		p.tidy(w.ID, member && j != nil)
 	}
 	return refused
 }
