@@ -178,6 +178,13 @@ var graphDamages = map[string]func(g *brokenGraph){
 			}
 		}
 	},
+	// By their names, edges are found only while all have the same score.
+	"scores among edges": func(g *brokenGraph) {
+		for i, edge := range []string{g.id("a") + "|" + g.id("join"), g.id("own-p") + "|" + g.id("own-q"), g.flow + "#" + g.id("b")} {
+			parent := edge[:strings.IndexAny(edge, "|#")]
+			require.NoError(g.t, g.rdb.ZAddXX(g.t.Context(), g.key(parent, "edges"), redis.Z{Member: edge, Score: float64(5 - 4*i)}).Err())
+		}
+	},
 	"garbage among kids": func(g *brokenGraph) {
 		for _, id := range []string{"x", "a b", "#", ""} {
 			require.NoError(g.t, g.rdb.HSet(g.t.Context(), g.key(g.flow, "kids"), id, "").Err())
@@ -293,6 +300,32 @@ func TestAGraphEndsAsItMustOnceItIsRepaired(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Nobody can know any more whom it waited for, so nothing but repair could end it.
+func TestABlockedJobWhoseSpecCanNotBeReadEndsWhoeverKnowsOfIt(t *testing.T) {
+	onEach(t, func(t *testing.T, store dianemo.Store) {
+		for _, spec := range []string{"\x00", "", "1cut"} {
+			g := breakable(t, store, true)
+			g.set("spec", "own-q", "", spec)
+			g.set("spec", "join", "", spec)
+			g.set("spec", "flow", "", "\x00")
+			g.set("spec", "own-after", "", "2 of a newer program")
+			g.del("kids", "edges", "outbox")
+			require.Contains(t, fmt.Sprint(g.mend()), "its spec can not be read")
+			for _, name := range []string{"own-q", "join"} {
+				info, err := g.c.Get(t.Context(), g.id(name))
+				require.NoError(t, err)
+				require.Equal(t, []any{dianemo.Skipped, "corrupt"}, []any{info.State, info.Reason}, name)
+			}
+			for _, name := range []string{"flow", "own-after"} {
+				info, err := g.c.Get(t.Context(), g.id(name))
+				require.NoError(t, err)
+				require.Equal(t, dianemo.Blocked, info.State, "%s needs no spec, or is a newer program's", name)
+			}
+			require.Empty(t, g.mend())
+		}
+	})
 }
 
 // Whoever was to open a gate may have died, and the note of until when it may stay closed be lost.

@@ -33,7 +33,7 @@ for j, id in ipairs(ids) do
     -- It waits in its lane, or does not exist.
     local due = lane > 0 and redis.call('ZSCORE', KEYS[5 + 2 * lane], id)
     if due then
-      m = fresh(base, int(due + 0))
+      m = fresh(base, plain(due))
     elseif redis.call('HEXISTS', KEYS[2], id) == 1 then
       word = 'moved'
     else

@@ -93,22 +93,16 @@ local function kept_in(key, jobs)
   return found[1] and found
 end
 
--- plainly is a score in digits: the embedded Redis writes a round one as 1e+12, which tonumber does not read there.
-local function plainly(score)
-  if score:find('e', 1, true) then return int(score + 0) end
-  return score
-end
-
 -- dues_of tells when each of a lane's jobs is due, in the order of the lane. Redis prints each score that it tells, which costs
 -- as much as all else there is to read of a job. But those that were enqueued together are due in the same ms, and where two
 -- are, so are all between them.
 local function dues_of(key, ids)
   local count = #ids
   local ends, dues = redis.call('ZMSCORE', key, ids[1], ids[count]), {}
-  ends[1], ends[2] = plainly(ends[1]), plainly(ends[2])
+  ends[1], ends[2] = plain(ends[1]), plain(ends[2])
   if ends[1] ~= ends[2] and (ends[2] - ends[1]) * 8 > count then
     dues = redis.call('ZMSCORE', key, unpack(ids))
-    for j = 1, count do dues[j] = plainly(dues[j]) end
+    for j = 1, count do dues[j] = plain(dues[j]) end
     return dues
   end
   local function between(from, first, to, last)
@@ -119,7 +113,7 @@ local function dues_of(key, ids)
     dues[from], dues[to] = first, last
     if to - from < 2 then return end
     local middle = math.floor((from + to) / 2)
-    local due = plainly(redis.call('ZSCORE', key, ids[middle]))
+    local due = plain(redis.call('ZSCORE', key, ids[middle]))
     between(from, first, middle, due)
     between(middle, due, to, last)
   end
@@ -134,7 +128,7 @@ for lane = 1, lanes do
   -- The lightest job that this lane can hold.
   local least = weight
   if override > 0 then least = math.floor(override / 2) + 1 end
-  local earliest = grace >= 0 and now - grace or 0
+  local earliest = grace >= 0 and now - grace or -math.huge
   -- The record of a job that has none yet, around its due time.
   local before = '1|running|||' .. epoch .. '|' .. ARGV[2] .. '|' .. base .. '|'
   local after = '|' .. stamp .. '|0|0|1|' .. max_reruns .. '||||'

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -234,6 +235,25 @@ func TestReapedJobsRunAgainAsOftenAsTheyMay(t *testing.T) {
 				require.Equal(t, []any{owner, dianemo.Lost, "silent"}, []any{run.Peer, run.Outcome, run.Reason})
 				require.False(t, run.EndedAt.Before(run.StartedAt))
 			}
+		}
+	})
+}
+
+// Whatever someone's hand has made of a score, the record that a claim writes can be read.
+func TestAJobThatIsDueAtNoTimeRunsAllTheSame(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		l := lane("kind")
+		for i, due := range []float64{-5.5, 5.5, -1e20, math.Inf(-1), 1e-9} {
+			id := fmt.Sprint("a@", i)
+			f.enqueue(record(id, l))
+			require.NoError(t, f.rdb.ZAdd(t.Context(), f.key(id, "lane:kind:2:-1:0:new"), zs(id, due)).Err())
+			require.NoError(t, f.rdb.ZAdd(t.Context(), f.key(id, "lanes"), zs("kind:2:-1:0:new", due)).Err())
+			jobs := f.claim(f.Partition(id), owner, claimLane(l)).Jobs
+			require.Len(t, jobs, 1, due)
+			require.Empty(t, jobs[0].Corrupt, due)
+			require.Equal(t, dianemo.Running, f.state(id), due)
+			require.Empty(t, f.settle(f.Partition(id), owner, dianemo.Settlement{ID: id, Lane: l, Epoch: jobs[0].Epoch, Outcome: dianemo.Succeed}))
+			require.Equal(t, dianemo.Succeeded, f.state(id), due)
 		}
 	})
 }

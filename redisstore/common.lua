@@ -9,6 +9,14 @@ local now = math.floor(now_us / 1000)
 -- A number as Redis must get it: .. would turn a large one into 1.7e+15.
 local function int(n) return string.format('%.0f', n) end
 
+-- plain is a score as a record can have it, in digits, whatever someone's hand has made of it. The embedded Redis writes a
+-- round one as 1e+12, which tonumber does not read there.
+local function plain(score)
+  if #score <= 15 and not score:find('%D') then return score end
+  if score:find('inf', 1, true) then score = score:sub(1, 1) == '-' and -9e14 or 8.9e15 end
+  return int(math.max(math.min(score + 0, 8.9e15), -9e14))
+end
+
 -- recall answers whether this call was here before: with its kept answer, or
 -- with nil and true if a later call of the same caller was.
 local function recall(key, number)
@@ -65,8 +73,8 @@ local function read(s)
   local m = {}
   m.state, m.reason, m.ended, m.epoch, m.peer, m.lane, m.due, m.started, m.fails, m.reruns, m.runs,
     m.max_reruns, m.weight, m.size, m.unique, m.tail = s:match(FIELDS)
-  -- A number of 16 characters is one that a double has exactly, or nearly.
-  if states[m.state] and #m.ended <= 16 and #m.epoch <= 16 and #m.due <= 16 and #m.started <= 16 and #m.fails <= 9 and #m.reruns <= 9
+  -- A number of 16 characters is one that a double has exactly, or nearly; an epoch, and those that follow it, exactly.
+  if states[m.state] and #m.ended <= 16 and #m.epoch <= 16 and m.epoch + 0 <= 9e15 and #m.due <= 16 and #m.started <= 16 and #m.fails <= 9 and #m.reruns <= 9
     and #m.runs <= 9 and #m.max_reruns <= 9 and #m.weight <= 9 and #m.size <= 9 and lane_of(m.lane) then
     return m
   end

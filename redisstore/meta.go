@@ -24,6 +24,10 @@ type meta struct {
 
 const metaFields = 15
 
+// maxEpoch is far ahead of all clocks, and so are those that follow it of what a double has
+// exactly, as Redis keeps scores.
+const maxEpoch = 9e15
+
 // corruptError: a record that no version of this library has written.
 type corruptError struct{ record string }
 
@@ -58,6 +62,7 @@ func parseMeta(s string) (meta, error) {
 	}
 	m.fails, m.reruns, m.runs = int(read(8, 1, 9)), int(read(9, 1, 9)), int(read(10, 1, 9))
 	m.maxReruns, m.weight, _ = int(read(11, 0, 9)), int(read(12, 0, 9)), read(13, 0, 9)
+	bad = bad || m.epoch > maxEpoch
 	switch state := dianemo.State(m.state); {
 	case state == dianemo.Scheduled, state == dianemo.Running, state == dianemo.Blocked, state.Finished():
 	default:

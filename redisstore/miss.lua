@@ -28,7 +28,7 @@ while from < 1000 do
     -- What a newer program wrote is left alone, and so is a job that its record places elsewhere; what is corrupt
     -- ends here as well.
     if why ~= 'newer' and (not m or m.state == 'scheduled') and #late < limit then
-      late[#late + 1] = {id, int(found[j * 2] + 0), metas[j]}
+      late[#late + 1] = {id, plain(found[j * 2]), metas[j]}
     end
   end
   if #late >= limit then

@@ -42,13 +42,13 @@ if #ids > 0 then
       m.state, m.epoch, m.peer, m.runs, m.max_reruns = 'running', ARGV[i + 1], ARGV[3], '1', '0'
     end
     local held = epochs[j] and tonumber(epochs[j]) == tonumber(ARGV[i + 1])
-    if m and held and m.state == 'running' and m.peer == ARGV[3] and m.epoch == ARGV[i + 1] and m.lane == ARGV[a] then
+    if m and held and m.state == 'running' and m.peer == ARGV[3] and m.epoch + 0 == ARGV[i + 1] + 0 and m.lane == ARGV[a] then
       local target
       errors[#errors + 1] = int((m.runs - 1) % 10) .. '|' .. id
       errors[#errors + 1] = int(now) .. '|' .. m.epoch .. '|' .. m.peer .. '|lost|' .. (why or 'silent') .. '|the peer was silent for too long'
       -- The epoch moves on, so that what the silent peer may still send is refused.
       local cancelled = marked(m)
-      m.epoch, m.reason = int(m.epoch + 1), why or 'silent'
+      m.epoch, m.reason = int(math.min(m.epoch + 1, 8.9e15)), why or 'silent'
       if cancelled then
         m.state, m.reason, m.ended = 'cancelled', 'cancel', int(now)
         target = lane * 3

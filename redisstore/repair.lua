@@ -32,6 +32,8 @@ zsets[#zsets + 1] = KEYS[#KEYS]
 typed({KEYS[3], KEYS[4], KEYS[7], KEYS[#KEYS - 1]}, zsets)
 local function score(p, id) return p > 0 and redis.call('ZSCORE', places[p].key, id) or nil end
 
+local function positive(value) return int(math.max(plain(value) + 0, 1)) end
+
 local ended = {succeeded = true, failed = true, missed = true, unreachable = true, cancelled = true, skipped = true}
 -- index names where a record belongs; nil if in none that this script knows.
 local function index(m)
@@ -168,7 +170,7 @@ for j, id in ipairs(ids) do
       elseif place.sort == 'lane' and simple then
         -- In another lane than that of its spec, which must have been named by a record.
         if from ~= home then
-          local f = fresh(place.base, int(score(from, id) + 0))
+          local f = fresh(place.base, plain(score(from, id)))
           if place.name:find(':again$') then f.runs = '1' end
           record(id, f)
           report(id, from, what, 'it is written anew: it waits')
@@ -180,10 +182,10 @@ for j, id in ipairs(ids) do
         f.runs, f.reason = '1', 'corrupt'
         if place.sort == 'run' then
           -- So what its peer settles is taken, and if the peer is silent, the run is reaped.
-          f.state, f.epoch, f.peer, f.started, f.reason = 'running', int(score(from, id) + 0), place.name, int(now), ''
+          f.state, f.epoch, f.peer, f.started, f.reason = 'running', positive(score(from, id)), place.name, int(now), ''
           peers[place.name] = true
         else
-          f.state, f.ended = place.base, int(score(from, id) + 0)
+          f.state, f.ended = place.base, positive(score(from, id))
           f.lane = place.name:match(':(.*)$') .. base:match('^[^:]*(:.*)$')
         end
         record(id, f)

@@ -219,6 +219,18 @@ func damages() []damage {
 		damage{name: "a job that ended at another time", finds: "another time", do: func(p *populated) {
 			require.NoError(p.t, p.rdb.ZAdd(p.t.Context(), p.key(all, "done:failed:kind"), zs(all+"failed", 5)).Err())
 		}},
+		damage{name: "an epoch that no clock has", finds: "can not be read", do: func(p *populated) {
+			f := splitRecord(p.rdb.HGet(p.t.Context(), p.key(all, "meta"), all+"running").Val())
+			f[4] = "9999999999999999"
+			hset("meta", all+"running", strings.Join(f, "|"))(p)
+		}},
+		damage{name: "scores that are no times of jobs without records", finds: "record is missing", do: func(p *populated) {
+			hdel("meta", all+"failed")(p)
+			hdel("meta", all+"retrying")(p)
+			require.NoError(p.t, p.rdb.ZAdd(p.t.Context(), p.key(all, "done:failed:kind"), zs(all+"failed", 1e20)).Err())
+			require.NoError(p.t, p.rdb.ZAdd(p.t.Context(), p.key(all, "lane:"+laneAgain), zs(all+"retrying", 1e20)).Err())
+			require.NoError(p.t, p.rdb.ZAdd(p.t.Context(), p.key(all, "lanes"), zs(laneAgain, 1e20)).Err())
+		}},
 		damage{name: "a lane that is named too late", finds: "index of lanes", do: func(p *populated) {
 			require.NoError(p.t, p.rdb.ZAdd(p.t.Context(), p.key(all, "lanes"), zs(laneNew, 1e15)).Err())
 		}},

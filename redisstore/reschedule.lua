@@ -48,7 +48,7 @@ for j, id in ipairs(ids) do
   if word == 'done' then
     m = m or fresh(ARGV[a + 1], '')
     m.lane, m.due = ARGV[a + 3], due
-    if due == '' then m.due = int(had + 0) end
+    if due == '' then m.due = plain(had) end
     fields[#fields + 1] = id
     fields[#fields + 1] = write(m)
     moves[move] = moves[move] or {ids = {}, scores = {}}

@@ -78,12 +78,16 @@ func (w *walk) look(ctx context.Context, ids []string) error {
 	}
 	var asked []query
 	for i, id := range ids {
-		if m, err := parseMeta(metas[id]); err != nil || dianemo.State(m.state) != dianemo.Blocked {
+		m, err := parseMeta(metas[id])
+		if err != nil || dianemo.State(m.state) != dianemo.Blocked {
 			continue
 		}
 		spec, err := dianemo.DecodeSpec(specs[i])
 		if err != nil {
-			continue // when it starts, it will be set aside
+			if err := w.speechless(ctx, id, m.lane); err != nil {
+				return err
+			}
+			continue
 		}
 		n := &needed{id: id, spec: spec, flow: dianemo.IsWorkflow(spec.Kind)}
 		if err := w.learn(ctx, n); err != nil {
@@ -96,6 +100,24 @@ func (w *walk) look(ctx context.Context, ids []string) error {
 		asked = append(asked, more...)
 	}
 	return w.ask(ctx, asked)
+}
+
+// speechless ends a blocked job whose spec can't be read: whom it waits for is not known, nor
+// could it start. A workflow's own job needs none.
+func (w *walk) speechless(ctx context.Context, id, base string) error {
+	if lane, _ := parseBase(base); dianemo.IsWorkflow(lane.Kind) {
+		return nil
+	}
+	stored, err := w.fieldsOf(ctx, "spec", []string{id})
+	if err != nil || stored[id] != "" && stored[id][0] > dianemo.SpecVersion {
+		return err
+	}
+	n := &needed{id: id, broken: "its spec can not be read"}
+	err = w.read(ctx, n)
+	if err == nil && (n.gate == "" || n.gate == mendGate) {
+		_, err = w.setAside(ctx, n)
+	}
+	return err
 }
 
 // learn reads whom the job waits for, and what it was told of them.
