@@ -34,7 +34,7 @@ var bugs = []bug{
 	{
 		name:   "fire-any-cursor",
 		what:   "a firing counts whatever the cursor, and the term of the leader that decided it",
-		faults: []string{"kill-leader", "drop-fires"},
+		faults: []string{"debug-sleep", "drop-fires"},
 		by:     []string{"occurrences"},
 		edits: []edit{
 			{"redisstore/fire.lua", `c.version ~= f.version or f.to ~= '' and c.at ~= f.from then`, `c.version ~= f.version then`},
@@ -43,13 +43,16 @@ var bugs = []bug{
 		},
 	},
 	{
-		name:   "instant-again",
-		what:   "a rule is asked for instants from the cursor on, not after it",
-		faults: mild,
-		by:     []string{"occurrences", "starts"},
-		edits: []edit{{"occurrences.go", `	last := d.occurrence(name, from)
-	for len(due) < maxWalk {`, `	last := d.occurrence(name, from.Add(-time.Millisecond))
-	for len(due) < maxWalk {`}},
+		name:   "downtime-skipped",
+		what:   "when nobody led for more than two seconds, only the last second's instants are made afterwards",
+		faults: []string{"cut-all"},
+		by:     []string{"occurrences"},
+		edits: []edit{{"occurrences.go", `	due, next, err := d.due(s.Name, from, now, by)
+`, `	if now.Sub(from) > 2*time.Second {
+		from = now.Add(-time.Second)
+	}
+	due, next, err := d.due(s.Name, from, now, by)
+`}},
 	},
 	{
 		name:   "attempts-forgotten",
