@@ -398,7 +398,11 @@ func (f *family) begin(ctx context.Context, own Record) error {
 		return err
 	}
 	for {
-		ids, err := f.store.Members(ctx, own.ID, "", depsCall)
+		var ids []string
+		err := f.insist(ctx, "submit", func() (err error) {
+			ids, err = f.store.Members(ctx, own.ID, "", depsCall)
+			return err
+		})
 		if err == nil && len(ids) == 0 {
 			return nil
 		}
@@ -487,7 +491,11 @@ func (f *family) outside(ctx context.Context) error {
 		return nil
 	}
 	// It is in the way, unless it is left of a submission that was given up.
-	standings, err := f.store.Standings(ctx, []string{f.workflow, there[0]})
+	var standings []Standing
+	err := f.insist(ctx, "submit", func() (err error) {
+		standings, err = f.store.Standings(ctx, []string{f.workflow, there[0]})
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -570,6 +570,41 @@ func TestASubmitThatIsCutLeavesItsIDFree(t *testing.T) {
 	})
 }
 
+// A coyStore does not answer reads of families the first time.
+type coyStore struct {
+	dianemo.Store
+	members, standings int
+}
+
+func (s *coyStore) Members(ctx context.Context, workflow, after string, limit int) ([]string, error) {
+	if s.members++; s.members == 1 {
+		return nil, errors.New("no answer")
+	}
+	return s.Store.Members(ctx, workflow, after, limit)
+}
+
+func (s *coyStore) Standings(ctx context.Context, ids []string) ([]dianemo.Standing, error) {
+	if s.standings++; s.standings%2 == 1 {
+		return nil, errors.New("no answer")
+	}
+	return s.Store.Standings(ctx, ids)
+}
+
+func TestASubmitAsksAgainWhatTheStoreDidNotAnswer(t *testing.T) {
+	store := embeddedStore(t, 1)
+	require.NoError(t, store.Open(t.Context()))
+	wf := plan("w", false, "a", "b +a")
+	wf.ID = "w"
+	coy := &coyStore{Store: store}
+	_, err := client(t, coy).Submit(t.Context(), wf)
+	require.NoError(t, err)
+	require.Greater(t, coy.members, 1)
+	again := plan("w", false, "a", "b +a")
+	again.ID = "w"
+	_, err = client(t, coy).Submit(t.Context(), again)
+	require.ErrorIs(t, err, dianemo.ErrExists)
+}
+
 func TestAWrappedEnqueueThatDoesNotGoOnIsNoSubmit(t *testing.T) {
 	c, err := dianemo.NewClient(embeddedStore(t, 1), dianemo.ClientConfig{Logger: quiet, WrapEnqueue: func(dianemo.EnqueueFunc) dianemo.EnqueueFunc {
 		return func(context.Context, []dianemo.Request) ([]string, error) { return nil, nil }

@@ -34,7 +34,7 @@ var bugs = []bug{
 	{
 		name:   "fire-any-cursor",
 		what:   "a firing counts whatever the cursor, and the term of the leader that decided it",
-		faults: []string{"kill-leader", "drop-fires"},
+		faults: []string{"debug-sleep", "drop-fires"},
 		by:     []string{"occurrences"},
 		edits: []edit{
 			{"redisstore/fire.lua", `c.version ~= f.version or f.to ~= '' and c.at ~= f.from then`, `c.version ~= f.version then`},
@@ -43,13 +43,16 @@ var bugs = []bug{
 		},
 	},
 	{
-		name:   "instant-again",
-		what:   "a rule is asked for instants from the cursor on, not after it",
-		faults: mild,
-		by:     []string{"occurrences", "starts"},
-		edits: []edit{{"occurrences.go", `	last := d.occurrence(name, from)
-	for len(due) < maxWalk {`, `	last := d.occurrence(name, from.Add(-time.Millisecond))
-	for len(due) < maxWalk {`}},
+		name:   "downtime-skipped",
+		what:   "when nobody led for more than two seconds, only the last second's instants are made afterwards",
+		faults: []string{"cut-all"},
+		by:     []string{"occurrences"},
+		edits: []edit{{"occurrences.go", `	due, next, err := d.due(s.Name, from, now, by)
+`, `	if now.Sub(from) > 2*time.Second {
+		from = now.Add(-time.Second)
+	}
+	due, next, err := d.due(s.Name, from, now, by)
+`}},
 	},
 	{
 		name:   "attempts-forgotten",
@@ -124,15 +127,15 @@ var bugs = []bug{
 	{
 		name:   "outage-is-silence",
 		what:   "the time in which nobody could beat counts as each peer's silence",
-		faults: []string{"cut-all"},
+		faults: []string{"redis-kill", "pause-peer"},
 		by:     []string{"silence"},
-		edits: []edit{{"redisstore/common.lua", `if not alive or not since or now - alive > 1.5 * widest then since = now end`,
-			`if not alive or not since then since = now end`}},
+		edits: []edit{{"redisstore/common.lua", `if not alive or not since or since > now or now - alive > 1.5 * widest then since = now end`,
+			`if not alive or not since or since > now then since = now end`}},
 	},
 	{
 		name:   "silent-too-soon",
 		what:   "a beat keeps a peer alive for the beats' interval, not for as long as it may be silent",
-		faults: mild,
+		faults: []string{"delay"},
 		by:     []string{"silence"},
 		edits: []edit{{"redisstore/beat.lua", `redis.call('ZADD', KEYS[1], int(now + ARGV[3]), ARGV[1])`,
 			`redis.call('ZADD', KEYS[1], int(now + ARGV[2]), ARGV[1])`}},
@@ -258,12 +261,11 @@ var bugs = []bug{
 	},
 	{
 		name:   "lease-for-ever",
-		what:   "a lease that is renewed never runs out",
+		what:   "whoever bids for the lease lengthens that of the peer that has it, even if that is dead",
 		faults: []string{"kill-leader"},
 		by:     []string{"calm", "occurrences"},
-		edits: []edit{{"redisstore/lead.lua", `  redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2], 'PX', ARGV[2])
-`, `  redis.call('SET', KEYS[1], ARGV[1] .. '|' .. term .. '|' .. ARGV[2])
-`}},
+		edits: []edit{{"redisstore/lead.lua", `if redis.call('PTTL', KEYS[1]) > tonumber(lease) then redis.call('PEXPIRE', KEYS[1], lease) end`,
+			`redis.call('PEXPIRE', KEYS[1], lease)`}},
 	},
 	{
 		name:   "reap-uncounted",

@@ -81,8 +81,11 @@ func run(ctx context.Context, chosen []bug, plan plan) (bool, error) {
 	ok := true
 	for _, b := range chosen {
 		f, err := try(ctx, root, b, plan)
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
 		if err != nil {
-			return false, fmt.Errorf("%s: %w", b.name, err)
+			f.err = err // which is as bad as not being caught, but no reason not to try the others
 		}
 		fmt.Fprintln(os.Stderr, f.line())
 		found = append(found, f)

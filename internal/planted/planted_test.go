@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"go/parser"
 	"go/token"
 	"os"
@@ -156,9 +157,11 @@ func TestTheReportSaysWhatCaughtEachBug(t *testing.T) {
 			violations: []violation{{"starts", ""}, {"calm", ""}, {"calm", ""}}},
 		{bug: bug{name: "b", what: "w", faults: []string{"delay"}, by: []string{"calm"}}, took: time.Second, violations: []violation{{"tokens", ""}}},
 		{bug: bug{name: "c", what: "w", faults: []string{"delay"}, by: []string{"calm"}}, took: time.Minute},
+		{bug: bug{name: "d", what: "w", faults: []string{"delay"}, by: []string{"calm"}}, took: time.Second, err: errors.New("no redis")},
 	})
 	require.Contains(t, out.String(), "| a | w | delay, cut-all | calm, starts | 31s |\n")
 	require.Contains(t, out.String(), "| b | w | delay | tokens (expected: calm) | 1s |\n")
 	require.Contains(t, out.String(), "| c | w | delay | NOT CAUGHT | 1m0s |\n")
-	require.Regexp(t, regexp.MustCompile(`(?m)^2 of 3 caught$`), out.String())
+	require.Contains(t, out.String(), "| d | w | delay | COULD NOT BE TRIED | 1s |\n")
+	require.Regexp(t, regexp.MustCompile(`(?m)^2 of 4 caught$`), out.String())
 }

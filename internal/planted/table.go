@@ -14,6 +14,7 @@ type finding struct {
 	seed       uint64 // the last one
 	took       time.Duration
 	violations []violation
+	err        error // why it could not be tried
 }
 
 func (f *finding) caught() bool { return len(f.violations) > 0 }
@@ -37,6 +38,9 @@ func (f *finding) expected() bool {
 }
 
 func (f *finding) verdict() string {
+	if f.err != nil {
+		return "COULD NOT BE TRIED"
+	}
 	if !f.caught() {
 		return "NOT CAUGHT"
 	}
@@ -50,7 +54,9 @@ func (f *finding) verdict() string {
 // line is said as soon as it is known.
 func (f *finding) line() string {
 	s := fmt.Sprintf("%s: %s, %v, seed %d", f.bug.name, f.verdict(), f.took.Round(time.Second), f.seed)
-	if f.caught() {
+	if f.err != nil {
+		s += fmt.Sprintf("\n\t%v", f.err)
+	} else if f.caught() {
 		s += fmt.Sprintf("\n\t%.300s", f.violations[0].text)
 	}
 	return s

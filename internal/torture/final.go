@@ -15,7 +15,7 @@ import (
 )
 
 // drain waits until no job is left that has not ended, and says when that was; 0 if it never was.
-func drain(ctx context.Context, client *dianemo.Client) (history.Moment, error) {
+func drain(ctx context.Context, client *dianemo.Client) history.Moment {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -28,13 +28,13 @@ func drain(ctx context.Context, client *dianemo.Client) (history.Moment, error) 
 				}
 			}
 			if left == 0 {
-				return history.Now(), nil
+				return history.Now()
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, err
+			return 0
 		}
 	}
 }
