@@ -59,3 +59,25 @@ func TestAnEntryInTheOutboxThatNobodyWroteLeavesIt(t *testing.T) {
 		}
 	})
 }
+
+// Two tell the same children; the one that told some of them is heard after the one that told all.
+func TestWhatWasToldInPartIsNotKeptOnceAllWereTold(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		partition := f.Partition("parent")
+		_, err := f.Link(t.Context(), partition, dianemo.LinkTo, []dianemo.Tie{{Parent: "parent", Child: "a"}, {Parent: "parent", Child: "b"}})
+		require.NoError(t, err)
+		require.NoError(t, f.rdb.ZAdd(t.Context(), f.key("parent", "outbox"), redis.Z{Score: 1, Member: "parent"}).Err())
+		some, _, err := f.Heirs(t.Context(), partition, 10, 1)
+		require.NoError(t, err)
+		all, _, err := f.Heirs(t.Context(), partition, 10, 100)
+		require.NoError(t, err)
+		for _, heirs := range [][]dianemo.Heirs{all, some} {
+			more, err := f.Passed(t.Context(), partition, heirs)
+			require.NoError(t, err)
+			require.False(t, more)
+		}
+		kids, err := f.rdb.HGetAll(t.Context(), f.key("parent", "kids")).Result()
+		require.NoError(t, err)
+		require.NotContains(t, kids["parent"], "a")
+	})
+}

@@ -5,8 +5,8 @@
 for i = 1, #ARGV, 5 do
   local parent = ARGV[i]
   local number, cursor = (redis.call('HGET', KEYS[1], parent) or ''):match('^(%d+)|(.*)$')
-  -- If it has been requeued and has ended again, it begins anew.
-  if (number or '0') == ARGV[i + 1] and (cursor or '') == ARGV[i + 2] then
+  -- If it has been requeued and has ended again, it begins anew. If it is not in the outbox, another has told all meanwhile.
+  if (number or '0') == ARGV[i + 1] and (cursor or '') == ARGV[i + 2] and redis.call('ZSCORE', KEYS[2], parent) then
     if number or ARGV[i + 4] ~= '1' then redis.call('HSET', KEYS[1], parent, (number or '0') .. '|' .. (ARGV[i + 4] == '1' and '' or ARGV[i + 3])) end
     if ARGV[i + 4] == '1' then redis.call('ZREM', KEYS[2], parent) end
   end

@@ -7,9 +7,9 @@ import "time"
 const (
 	// busy is that room.
 	busy = 2 * time.Second
-	// drainWithin is for all that a minute of load left: peers are found silent after SilentAfter, their jobs run again
+	// drainWithin is for all that some minutes of load left: peers are found silent after SilentAfter, their jobs run again
 	// as often as they may, and each waits for what it is to be tried again after.
-	drainWithin = time.Minute
+	drainWithin = 2 * time.Minute
 )
 
 // leadWithin: two leases; the last holder's runs out, and somebody bids at least once in a third of one.

@@ -110,7 +110,7 @@ type options struct {
 
 // How long the fleet may take to come to rest when nothing goes wrong any more.
 const (
-	patience = 90 * time.Second
+	patience = 130 * time.Second
 	leading  = 15 * lease // for a leader to be there, which is to take two
 	probing  = 20         // jobs
 )
