@@ -178,6 +178,13 @@ var graphDamages = map[string]func(g *brokenGraph){
 			}
 		}
 	},
+	"the workflow's spec": func(g *brokenGraph) { g.set("spec", "flow", "", "\x00"); g.del("outbox", "kids") },
+	"the workflow's spec and numbers": func(g *brokenGraph) {
+		g.set("spec", "flow", "", "")
+		g.set("needs", "flow", "||", "")
+		g.set("needs", "flow", "|:a", "x")
+		require.NoError(g.t, g.rdb.ZRem(g.t.Context(), g.key(g.flow, "edges"), g.flow+"#"+g.id("b")).Err())
+	},
 	// By their names, edges are found only while all have the same score.
 	"scores among edges": func(g *brokenGraph) {
 		for i, edge := range []string{g.id("a") + "|" + g.id("join"), g.id("own-p") + "|" + g.id("own-q"), g.flow + "#" + g.id("b")} {
@@ -309,7 +316,6 @@ func TestABlockedJobWhoseSpecCanNotBeReadEndsWhoeverKnowsOfIt(t *testing.T) {
 			g := breakable(t, store, true)
 			g.set("spec", "own-q", "", spec)
 			g.set("spec", "join", "", spec)
-			g.set("spec", "flow", "", "\x00")
 			g.set("spec", "own-after", "", "2 of a newer program")
 			g.del("kids", "edges", "outbox")
 			require.Contains(t, fmt.Sprint(g.mend()), "its spec can not be read")
