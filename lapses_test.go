@@ -317,9 +317,12 @@ func TestABlockedJobWhoseSpecCanNotBeReadEndsWhoeverKnowsOfIt(t *testing.T) {
 			g.set("spec", "own-q", "", spec)
 			g.set("spec", "join", "", spec)
 			g.set("spec", "own-after", "", "2 of a newer program")
+			// It was not told of the gate of its workflow either.
+			require.NoError(t, g.rdb.HSet(t.Context(), g.key(g.id("mend"), "needs"), g.id("mend")+"|", "g").Err())
+			g.set("spec", "mend", "", spec)
 			g.del("kids", "edges", "outbox")
 			require.Contains(t, fmt.Sprint(g.mend()), "its spec can not be read")
-			for _, name := range []string{"own-q", "join"} {
+			for _, name := range []string{"own-q", "join", "mend"} {
 				info, err := g.c.Get(t.Context(), g.id(name))
 				require.NoError(t, err)
 				require.Equal(t, []any{dianemo.Skipped, "corrupt"}, []any{info.State, info.Reason}, name)

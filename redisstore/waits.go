@@ -118,11 +118,39 @@ func (w *walk) unread(ctx context.Context, n *needed, base string) (*dianemo.Spe
 		return &dianemo.Spec{Kind: lane.Kind}, nil
 	}
 	n.broken = "its spec can not be read"
-	err = w.read(ctx, n)
-	if err == nil && (n.gate == "" || n.gate == mendGate) {
-		_, err = w.setAside(ctx, n)
+	if err := w.read(ctx, n); err != nil {
+		return nil, err
 	}
+	if opens, err := w.opened(ctx, n); opens || err != nil {
+		return nil, err
+	}
+	_, err = w.setAside(ctx, n)
 	return nil, err
+}
+
+// opened reports whether someone is to open the gate that a job waits for, of which the spec is
+// lost that would say whose it is.
+func (w *walk) opened(ctx context.Context, n *needed) (bool, error) {
+	if n.gate == "" || n.gate == mendGate {
+		return false, nil
+	}
+	err := w.rdb.ZScore(ctx, w.t.key("gates"), n.id).Err()
+	if err != redis.Nil {
+		if err != nil {
+			err = w.broken(ctx, err, w.t.key("gates"))
+		}
+		return true, err
+	}
+	flows, err := w.Children(ctx, n.id, "{", 1) // behind all children
+	if err != nil || len(flows) == 0 {
+		return false, err
+	}
+	found, err := w.ends(ctx, "#", []dianemo.Tie{{Parent: strings.TrimPrefix(flows[0], "|"), Child: n.id}})
+	if err != nil {
+		return false, err
+	}
+	e := found[0]
+	return e.leaving || !e.asked || e.state != dianemo.Open && e.state != dianemo.Void, nil
 }
 
 // learn reads whom the job waits for, and what it was told of them.
