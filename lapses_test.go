@@ -178,6 +178,13 @@ var graphDamages = map[string]func(g *brokenGraph){
 			}
 		}
 	},
+	"the workflow's spec": func(g *brokenGraph) { g.set("spec", "flow", "", "\x00"); g.del("outbox", "kids") },
+	"the workflow's spec and numbers": func(g *brokenGraph) {
+		g.set("spec", "flow", "", "")
+		g.set("needs", "flow", "||", "")
+		g.set("needs", "flow", "|:a", "x")
+		require.NoError(g.t, g.rdb.ZRem(g.t.Context(), g.key(g.flow, "edges"), g.flow+"#"+g.id("b")).Err())
+	},
 	// By their names, edges are found only while all have the same score.
 	"scores among edges": func(g *brokenGraph) {
 		for i, edge := range []string{g.id("a") + "|" + g.id("join"), g.id("own-p") + "|" + g.id("own-q"), g.flow + "#" + g.id("b")} {
@@ -309,11 +316,13 @@ func TestABlockedJobWhoseSpecCanNotBeReadEndsWhoeverKnowsOfIt(t *testing.T) {
 			g := breakable(t, store, true)
 			g.set("spec", "own-q", "", spec)
 			g.set("spec", "join", "", spec)
-			g.set("spec", "flow", "", "\x00")
 			g.set("spec", "own-after", "", "2 of a newer program")
+			// It was not told of the gate of its workflow either.
+			require.NoError(t, g.rdb.HSet(t.Context(), g.key(g.id("mend"), "needs"), g.id("mend")+"|", "g").Err())
+			g.set("spec", "mend", "", spec)
 			g.del("kids", "edges", "outbox")
 			require.Contains(t, fmt.Sprint(g.mend()), "its spec can not be read")
-			for _, name := range []string{"own-q", "join"} {
+			for _, name := range []string{"own-q", "join", "mend"} {
 				info, err := g.c.Get(t.Context(), g.id(name))
 				require.NoError(t, err)
 				require.Equal(t, []any{dianemo.Skipped, "corrupt"}, []any{info.State, info.Reason}, name)

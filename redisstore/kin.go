@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -18,7 +19,7 @@ import (
 type relic struct {
 	what, name, parent string
 	id                 string // of the job that it is about
-	why                string
+	why, did           string // did: "" for that it is removed
 }
 
 // remove has the script look at them, and removes what it may.
@@ -38,7 +39,7 @@ func (w *walk) remove(ctx context.Context, key string, most int, relics []relic)
 		}
 		for i, r := range some {
 			if i+1 < len(reply) && number(reply[i+1]) == 1 {
-				w.found(dianemo.Repaired{ID: r.id, Key: w.t.key(key), What: r.why, Did: "it is removed"})
+				w.found(dianemo.Repaired{ID: r.id, Key: w.t.key(key), What: r.why, Did: cmp.Or(r.did, "it is removed")})
 			}
 		}
 	}
@@ -122,6 +123,9 @@ func (w *walk) edges(ctx context.Context, rest string) (string, error) {
 		}
 		parents, children, orphans = append(parents, parent), append(children, child), append(orphans, edge)
 	}
+	if err := w.families(ctx, orphans, parents); err != nil {
+		return "", err
+	}
 	standings, err := w.Standings(ctx, parents)
 	if err != nil {
 		return "", err
@@ -147,6 +151,30 @@ func (w *walk) edges(ctx context.Context, rest string) (string, error) {
 		}
 	}
 	return next, w.remove(ctx, "edges", dianemo.MaxCallJobs, relics)
+}
+
+// families notes again that the parents of these edges have children.
+func (w *walk) families(ctx context.Context, edges, parents []string) error {
+	if len(edges) == 0 {
+		return nil
+	}
+	names := make([]string, len(edges))
+	for i, parent := range parents {
+		if names[i] = parent; edges[i][len(parent)] == '#' {
+			names[i] += "#"
+		}
+	}
+	noted, err := w.rdb.HMGet(ctx, w.t.key("kids"), names...).Result()
+	if err != nil {
+		return w.broken(ctx, err, w.t.key("kids"))
+	}
+	var relics []relic
+	for i, edge := range edges {
+		if noted[i] == nil && !slices.ContainsFunc(relics, func(r relic) bool { return r.parent == names[i] }) {
+			relics = append(relics, relic{what: "family", name: edge, parent: names[i], id: parents[i], why: "it was not noted that it has children", did: "it is"})
+		}
+	}
+	return w.remove(ctx, "kids", dianemo.MaxCallJobs, relics)
 }
 
 // barred says which of the jobs wait for a gate.

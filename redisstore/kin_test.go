@@ -54,3 +54,43 @@ func TestAnEdgeWithAScoreCostsNoOtherFamilyItsChildren(t *testing.T) {
 		}
 	})
 }
+
+// A parent that is run again must be able to tell its children, whether they wait or not.
+func TestThatAJobHasChildrenIsNotedAgain(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		partition := f.Partition(all)
+		parent, child := all+"parent", all+"child"
+		f.enqueue(record(parent, lane("kind")))
+		f.need(child, parent)
+		r := record(child, lane("kind"))
+		r.Blocked = true
+		f.enqueue(r)
+		_, err := f.Link(ctx, partition, dianemo.LinkTo, []dianemo.Tie{{Parent: parent, Child: child}})
+		require.NoError(t, err)
+		f.cancel(child)
+		require.NoError(t, f.rdb.Del(ctx, f.key(all, "kids")).Err())
+		require.Contains(t, fmt.Sprint(f.repair(partition)), "it was not noted that it has children")
+		require.True(t, f.rdb.HExists(ctx, f.key(all, "kids"), parent).Val())
+		f.sound(partition)
+	})
+}
+
+// What repair has set aside is told of its parents meanwhile, until its gate is opened.
+func TestAJobThatIsSetAsideBehindAGateEndsCorruptWhateverItIsTold(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		id := "job"
+		f.need(id, parentOf(id))
+		r := record(id, lane("kind"))
+		r.Blocked = true
+		f.enqueue(r)
+		require.NoError(t, f.rdb.HSet(t.Context(), f.key(id, "needs"), id+"||", "corrupt", id+"|", "g0").Err())
+		f.release(id, dianemo.Succeeded)
+		require.Equal(t, dianemo.Blocked, f.state(id))
+		_, err := f.Release(t.Context(), f.Partition(id), f.call("opener"), []dianemo.Release{{Child: id, State: dianemo.Open}})
+		require.NoError(t, err)
+		job, err := f.Get(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, []any{dianemo.Skipped, "corrupt"}, []any{job.Info.State, job.Info.Reason})
+	})
+}

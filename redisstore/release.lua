@@ -191,7 +191,11 @@ for _, id in ipairs(children) do
       -- It never waits for anything again.
       total.pending, total.violated, total.left, total.out, total.corrupt = 1, 1, 0, 0, false
     end
-    if total.pending > 0 or total.out > 0 or c.flow then
+    if c.corrupt and c.gated then
+      -- When the gate opens, too.
+      mark[#mark + 1] = id .. '||'
+      mark[#mark + 1] = 'corrupt'
+    elseif total.pending > 0 or total.out > 0 or c.flow then
       mark[#mark + 1] = id .. '||'
       mark[#mark + 1] = sums_of(total)
     else

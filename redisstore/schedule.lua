@@ -27,7 +27,10 @@ local removed = (redis.call('HGET', KEYS[5], 'removed') or ''):match('^%d+$') or
 removed = #removed <= 15 and tonumber(removed) or 0
 if why == 'newer' then return {'newer', 0} end
 if version ~= '-1' and version ~= (c and c.version or '0') then return {'moved', 0} end
-if not definition and not record and what ~= 'put' then return done('none', 0) end
+if not definition and not record and what ~= 'put' then
+  redis.call('ZREM', KEYS[4], name) -- where it would be due for ever
+  return done('none', 0)
+end
 if (what == 'put' and at ~= '' or what == 'pause' and ARGV[8] ~= '') and c and c.state == 'on' and score and score + 0 <= now then return {'moved', 0} end
 if c and ARGV[8] ~= '' and c.at ~= ARGV[8] then return {'moved', 0} end
 

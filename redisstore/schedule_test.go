@@ -339,6 +339,18 @@ func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
 }
 
 // Else the leader would not know what it has done.
+// Else the leader would find it due at each look, for ever.
+func TestAScheduleThatIsNoneIsDueOnceAtMost(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		for _, what := range []dianemo.ScheduleChange{dianemo.BreakIt, dianemo.RemoveIt, dianemo.PauseIt} {
+			require.NoError(t, f.rdb.ZAdd(t.Context(), f.key("none", "fires"), zs("none", 5)).Err())
+			_, err := f.set(dianemo.ScheduleWish{Name: "none", What: what, Version: dianemo.AnyVersion})
+			require.ErrorIs(t, err, dianemo.ErrNoSchedule)
+			require.Zero(t, f.rdb.Exists(t.Context(), f.key("none", "fires")).Val(), what)
+		}
+	})
+}
+
 func TestAFiringThatIsSentAgainAfterAChangeOfTheTermHasTheFirstAnswer(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")

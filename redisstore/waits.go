@@ -32,6 +32,7 @@ type needed struct {
 	id      string
 	spec    *dianemo.Spec
 	flow    bool
+	bare    bool // its spec can't be read
 	parents []string
 	letters []string // how it waits for each, by its spec
 	broken  string   // why that can't be known
@@ -82,14 +83,16 @@ func (w *walk) look(ctx context.Context, ids []string) error {
 		if err != nil || dianemo.State(m.state) != dianemo.Blocked {
 			continue
 		}
-		spec, err := dianemo.DecodeSpec(specs[i])
-		if err != nil {
-			if err := w.speechless(ctx, id, m.lane); err != nil {
+		n := &needed{id: id}
+		if n.spec, err = dianemo.DecodeSpec(specs[i]); err != nil {
+			if n.spec, err = w.unread(ctx, n, m.lane); err != nil {
 				return err
 			}
-			continue
+			if n.spec == nil {
+				continue
+			}
 		}
-		n := &needed{id: id, spec: spec, flow: dianemo.IsWorkflow(spec.Kind)}
+		n.flow = dianemo.IsWorkflow(n.spec.Kind)
 		if err := w.learn(ctx, n); err != nil {
 			return err
 		}
@@ -102,22 +105,52 @@ func (w *walk) look(ctx context.Context, ids []string) error {
 	return w.ask(ctx, asked)
 }
 
-// speechless ends a blocked job whose spec can't be read: whom it waits for is not known, nor
-// could it start. A workflow's own job needs none.
-func (w *walk) speechless(ctx context.Context, id, base string) error {
+// unread is for a blocked job whose spec can't be read. A workflow needs none: it has a list of
+// its jobs, and was told of each. Any other job ends: whom it waits for is not known, nor could it
+// start. It returns nil if there is nothing more to be done.
+func (w *walk) unread(ctx context.Context, n *needed, base string) (*dianemo.Spec, error) {
+	stored, err := w.fieldsOf(ctx, "spec", []string{n.id})
+	if err != nil || stored[n.id] != "" && stored[n.id][0] > dianemo.SpecVersion {
+		return nil, err
+	}
 	if lane, _ := parseBase(base); dianemo.IsWorkflow(lane.Kind) {
-		return nil
+		n.bare = true
+		return &dianemo.Spec{Kind: lane.Kind}, nil
 	}
-	stored, err := w.fieldsOf(ctx, "spec", []string{id})
-	if err != nil || stored[id] != "" && stored[id][0] > dianemo.SpecVersion {
-		return err
+	n.broken = "its spec can not be read"
+	if err := w.read(ctx, n); err != nil {
+		return nil, err
 	}
-	n := &needed{id: id, broken: "its spec can not be read"}
-	err = w.read(ctx, n)
-	if err == nil && (n.gate == "" || n.gate == mendGate) {
-		_, err = w.setAside(ctx, n)
+	if opens, err := w.opened(ctx, n); opens || err != nil {
+		return nil, err
 	}
-	return err
+	_, err = w.setAside(ctx, n)
+	return nil, err
+}
+
+// opened reports whether someone is to open the gate that a job waits for, of which the spec is
+// lost that would say whose it is.
+func (w *walk) opened(ctx context.Context, n *needed) (bool, error) {
+	if n.gate == "" || n.gate == mendGate {
+		return false, nil
+	}
+	err := w.rdb.ZScore(ctx, w.t.key("gates"), n.id).Err()
+	if err != redis.Nil {
+		if err != nil {
+			err = w.broken(ctx, err, w.t.key("gates"))
+		}
+		return true, err
+	}
+	flows, err := w.Children(ctx, n.id, "{", 1) // behind all children
+	if err != nil || len(flows) == 0 {
+		return false, err
+	}
+	found, err := w.ends(ctx, "#", []dianemo.Tie{{Parent: strings.TrimPrefix(flows[0], "|"), Child: n.id}})
+	if err != nil {
+		return false, err
+	}
+	e := found[0]
+	return e.leaving || !e.asked || e.state != dianemo.Open && e.state != dianemo.Void, nil
 }
 
 // learn reads whom the job waits for, and what it was told of them.
@@ -138,7 +171,7 @@ func (w *walk) learn(ctx context.Context, n *needed) error {
 	for _, p := range n.spec.Parents {
 		n.parents, n.letters = append(n.parents, p.ID), append(n.letters, hows[p.On])
 	}
-	if missing := n.spec.Many + n.spec.Members() - len(n.parents); missing > 0 {
+	if missing := n.spec.Many + n.spec.Members() - len(n.parents); missing > 0 || n.bare {
 		named, err := w.told(ctx, n.id)
 		if err != nil {
 			return err
@@ -148,7 +181,7 @@ func (w *walk) learn(ctx context.Context, n *needed) error {
 				n.parents = append(n.parents, p)
 			}
 		}
-		if n.flow && len(n.parents) < n.spec.Members() {
+		if n.flow && (len(n.parents) < n.spec.Members() || len(n.parents) == 0) {
 			n.broken = "some of its jobs are not known any more"
 		} else if !n.flow {
 			n.broken = "its parents are not known any more"

@@ -126,7 +126,7 @@ func (j *job) place(tell func(string, ...any)) (place, bool) {
 			if r.base.kind != s.kind || r.base.grace != s.grace || r.base.weight != s.lane.weight {
 				tell("its lane is %s, and by its spec %s", r.base, s.lane)
 			}
-			if s.weight != whole(r.weight) {
+			if s.weight != whole(r.weight) && r.reason != "corrupt" {
 				tell("it weighs %q, and by its spec %d", r.weight, s.weight)
 			}
 			if slot := slotOf(r.unique); slot != nil && !strings.HasPrefix(slot[2], s.kind+":") {

@@ -37,6 +37,7 @@ type fleet struct {
 	t          *testing.T
 	server     *redistest.Server
 	rdb        *redis.Client
+	store      *redisstore.Store
 	client     *dianemo.Client
 	namespace  string
 	partitions int
@@ -55,7 +56,8 @@ func assemble(t *testing.T, server *redistest.Server, partitions int) *fleet {
 	f := &fleet{t: t, server: server, rdb: server.Client(t), namespace: fmt.Sprintf("fault-%d", namespaces.Add(1)),
 		partitions: partitions, news: make(chan struct{})}
 	var err error
-	f.client, err = dianemo.NewClient(redisstore.New(f.rdb, redisstore.Options{Namespace: f.namespace, Partitions: partitions}), dianemo.ClientConfig{})
+	f.store = redisstore.New(f.rdb, redisstore.Options{Namespace: f.namespace, Partitions: partitions})
+	f.client, err = dianemo.NewClient(f.store, dianemo.ClientConfig{})
 	require.NoError(t, err)
 	t.Cleanup(f.client.Close)
 	read, write, err := os.Pipe()

@@ -84,6 +84,7 @@ type args struct {
 	// Stubborn handlers note the end of their context and go on.
 	Stubborn bool
 	Fails    bool // at the end of its work
+	Failures int  // so many attempts fail, and are to be tried again
 }
 
 // result is what a handler leaves as its job's result.
@@ -115,6 +116,7 @@ type line struct {
 	Known   bool            `json:",omitempty"` // load
 	Hot     bool            `json:",omitempty"` // load
 	Taken   time.Time       `json:",omitzero"`  // load: by the peer's clock
+	Key     string          `json:",omitempty"` // repair; Cause is what was wrong and what became of it
 
 	At time.Time `json:"-"` // when the test read it
 }
@@ -131,6 +133,7 @@ const (
 	fired    event = "fire"
 	lead     event = "lead"
 	sampled  event = "load"
+	repaired event = "repair"
 	exited   event = "exit" // Run returned
 )
 
@@ -170,6 +173,9 @@ func peerMain(encoded string) int {
 		policy := dianemo.Policy{}
 		if name == "once" {
 			policy.Priority = 1 // so that such jobs are claimed without having been heard of
+		}
+		if name == "again" {
+			policy.RetryIn = dianemo.Every(20 * time.Millisecond)
 		}
 		if s.Forgets {
 			policy.Keep = dianemo.Keep{dianemo.Succeeded: {Jobs: dianemo.None}}
@@ -220,6 +226,9 @@ func (w *worker) hooks() *dianemo.Hooks {
 		Reap: func(i dianemo.ReapInfo) { w.say(line{Event: reaped, Job: i.ID, Silent: i.Peer, State: i.State}) },
 		Fire: func(i dianemo.FireInfo) { w.say(line{Event: fired, Job: i.ID, State: i.State}) },
 		Lead: func(i dianemo.LeadInfo) { w.say(line{Event: lead, Term: i.Term, Leading: i.Leading}) },
+		Repair: func(i dianemo.RepairInfo) {
+			w.say(line{Event: repaired, Job: i.ID, Key: i.Key, Cause: i.What + "; " + i.Did})
+		},
 		Load: func(i dianemo.LoadInfo) {
 			w.say(line{Event: sampled, Share: i.Share, Known: i.Known, Hot: i.Hot, Taken: time.Now()})
 		},
@@ -276,6 +285,9 @@ func (w *worker) wait(ctx context.Context, job *dianemo.Job[args]) error {
 			case <-timer.C:
 				if job.Args.Fails {
 					return dianemo.Fail(errors.New("as told"))
+				}
+				if job.Attempt <= job.Args.Failures {
+					return errors.New("as told")
 				}
 				return nil
 			case <-end:
