@@ -15,7 +15,8 @@ func records(a *account, say sayer) {
 	}
 	for _, p := range a.processes {
 		for _, e := range p.events {
-			if e.What == Repair {
+			// What is left of a submission that the store refused half-way is nobody's, and repair takes it away.
+			if e.What == Repair && (e.Job == "" || listed[e.Job] > 0) {
 				say(nil, "%s put something right: %s %s", p.name, e.Job, e.Reason)
 			}
 		}

@@ -213,7 +213,7 @@ func (s *story) event(words []string, more map[string]string) {
 	case Beat:
 		e.Began, e.Partition = ms(s.number(word(3))), s.int(more["partition"], 0)
 	case Repair:
-		e.Reason = word(3)
+		e.Reason, e.Job = word(3), more["job"]
 	case Fault:
 		e.Fault, e.On, e.Victim = word(3), word(4) == "on", word(5)
 	case Leave:
