@@ -297,6 +297,6 @@ var bugs = []bug{
 		faults: mild,
 		by:     []string{"foreign"},
 		edits: []edit{{"redisstore/keys.go", `	return string(t) + "call:" + string(edge) + ":" + caller`,
-			`	return "call:" + string(edge) + ":" + caller`}},
+			`	return "call:" + string(t) + string(edge) + ":" + caller`}},
 	},
 }
