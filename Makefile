@@ -6,6 +6,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SEED ?= 1
 MINUTES ?= 2
 RUNS ?= 1
+FUZZTIME ?= 30s
 
 test:
 	script/setup
@@ -14,6 +15,14 @@ test:
 torture: # what goes wrong is chosen by SEED, and does for MINUTES; RUNS with the seeds that follow
 	script/setup
 	$(GO) run ./internal/torture -seed $(SEED) -minutes $(MINUTES) -runs $(RUNS)
+
+fuzz: # each target for FUZZTIME
+	script/setup
+	@set -e; for package in . ./redisstore; do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep ^Fuzz); do \
+			$(GO) test $$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x -parallel 1; \
+		done; \
+	done
 
 planted: # bugs that the torture must catch
 	script/setup

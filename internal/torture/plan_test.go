@@ -85,7 +85,6 @@ func TestWhatAFaultReachedIsCounted(t *testing.T) {
 	require.Equal(t, map[string]int64{"kill-leader": 1}, tally.reapedFrom)
 	require.Equal(t, map[string]int64{"redis-kill": 1}, tally.outlasted, "the dead run nothing")
 	require.Equal(t, map[string]int64{"cut-all": 9}, tally.silence)
-	require.Equal(t, map[string]int64{"pause-peer": 1}, tally.staleOf)
 	require.Equal(t, map[string]int64{"pause-peer": 1}, tally.deposed)
-	require.Equal(t, []int64{1, 1, 1}, []int64{tally.shutdowns, tally.slow, tally.poisoned})
+	require.Equal(t, []int64{1, 1, 1, 1}, []int64{tally.shutdowns, tally.slow, tally.poisoned, tally.stale})
 }

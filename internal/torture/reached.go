@@ -29,7 +29,7 @@ func (n *nemesis) reached(chosen []fault, events []history.Event, epoch history.
 	}{
 		"kill-peer":       {"runs reaped from the dead", t.reapedFrom["kill-peer"]},
 		"kill-leader":     {"ticks due while nobody led", t.leaderless["kill-leader"]},
-		"pause-peer":      {"results refused as stale", t.staleOf["pause-peer"]},
+		"pause-peer":      {"runs reaped from who slept", t.reapedFrom["pause-peer"]},
 		"pause-leader":    {"leaders deposed", t.deposed["pause-leader"]},
 		"terminate":       {"runs given back or ended by a shutdown", t.shutdowns},
 		"drop-replies":    {"replies lost", n.droppedReplies()},
@@ -53,6 +53,9 @@ func (n *nemesis) reached(chosen []fault, events []history.Event, epoch history.
 	for _, f := range chosen {
 		all = append(all, reach{f.name, t.struck[f.name], counts[f.name].what, counts[f.name].count})
 	}
+	if len(chosen) == len(faults) {
+		all = append(all, reach{"all together", t.struckInAll(), "results refused as stale", t.stale})
+	}
 	return all
 }
 
@@ -74,18 +77,27 @@ func (n *nemesis) droppedReplies() int64 {
 type tally struct {
 	struck     map[string]int
 	reapedFrom map[string]int64
-	staleOf    map[string]int64
 	deposed    map[string]int64
 	leaderless map[string]int64 // instants of schedules
 	silence    map[string]int64 // beats
 	outlasted  map[string]int64
 	shutdowns  int64
+	stale      int64 // results that were refused
 	slow       int64
 	poisoned   int64
 }
 
+func (t *tally) struckInAll() (sum int) {
+	for f, n := range t.struck {
+		if f != history.Away {
+			sum += n
+		}
+	}
+	return sum
+}
+
 func tallied(events []history.Event, epoch history.Moment) *tally {
-	t := &tally{struck: map[string]int{}, reapedFrom: map[string]int64{}, staleOf: map[string]int64{}, deposed: map[string]int64{},
+	t := &tally{struck: map[string]int{}, reapedFrom: map[string]int64{}, deposed: map[string]int64{},
 		leaderless: map[string]int64{}, silence: map[string]int64{}, outlasted: map[string]int64{}}
 	victims := map[string]map[string]bool{} // by process: the faults that befell it
 	running := map[string]int64{}           // by process
@@ -138,9 +150,7 @@ func tallied(events []history.Event, epoch history.Moment) *tally {
 			}
 		case history.Settle:
 			if e.Stale {
-				for f := range victims[e.Process] {
-					t.staleOf[f]++
-				}
+				t.stale++
 			}
 			if e.Outcome == dianemo.GiveBack || e.Reason == "shutdown" {
 				t.shutdowns++
