@@ -28,18 +28,19 @@ var bugs = []bug{
 		what:   "a job taken from a silent peer keeps its epoch, so that what that peer still says seems to count",
 		faults: []string{"pause-peer", "pause-leader"},
 		by:     []string{"one-end", "epochs"},
-		edits: []edit{{"redisstore/reap.lua", `m.epoch, m.reason = int(m.epoch + 1), why or 'silent'`,
+		edits: []edit{{"redisstore/reap.lua", `m.epoch, m.reason = int(math.min(m.epoch + 1, 8.9e15)), why or 'silent'`,
 			`m.reason = why or 'silent'`}},
 	},
 	{
 		name:   "fire-any-cursor",
-		what:   "a firing counts whatever the cursor, and the term of the leader that decided it",
-		faults: []string{"debug-sleep", "drop-fires"},
+		what:   "a firing counts whatever the cursor, and makes anew what is there already",
+		faults: []string{"kill-leader"},
 		by:     []string{"occurrences"},
 		edits: []edit{
 			{"redisstore/fire.lua", `c.version ~= f.version or f.to ~= '' and c.at ~= f.from then`, `c.version ~= f.version then`},
-			{"redisstore/fire.lua", `if ARGV[2] ~= '0' and deposed(KEYS[2], ARGV[2]) then return {'deposed'} end
-`, ``},
+			{"redisstore/fire.lua", `      if exists[id] then
+        word = 'exists'
+      elseif verdict`, `      if verdict`},
 		},
 	},
 	{
@@ -297,6 +298,6 @@ var bugs = []bug{
 		faults: mild,
 		by:     []string{"foreign"},
 		edits: []edit{{"redisstore/keys.go", `	return string(t) + "call:" + string(edge) + ":" + caller`,
-			`	return "call:" + string(edge) + ":" + caller`}},
+			`	return "call:" + string(t) + string(edge) + ":" + caller`}},
 	},
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/dianemo/dianemo"
@@ -69,7 +70,7 @@ var (
 func (s sort) wish(a args, o dianemo.Options) history.Wish {
 	w := history.Wish{Retries: s.policy.Retries, Reruns: s.policy.Reruns, Grace: s.policy.Grace,
 		Delay: o.Delay, Unique: o.Unique.Key, Fails: a.Fails, Poison: a.Poison}
-	urgent := s.policy.Priority == 1
+	urgent := cmp.Or(o.Priority, s.policy.Priority) == 1
 	if w.Retries == 0 && urgent || w.Retries == dianemo.None {
 		w.Retries = 0
 	}

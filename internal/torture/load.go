@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (p *producer) one() {
 	case n < 50:
 		p.enqueue(shortly, p.draft(flaky, dianemo.Options{}))
 	case n < 56:
-		p.enqueue(shortly, p.draft(brief, dianemo.Options{}))
+		p.enqueue(shortly, p.draft(brief, dianemo.Options{Priority: []int{1, 3}[p.dice.IntN(2)]}))
 	case n < 64:
 		p.enqueue(shortly, p.draft(plain, dianemo.Options{Delay: p.within(2 * time.Second)}))
 	case n < 72:
@@ -159,7 +160,7 @@ func (p *producer) enqueueNow(patience time.Duration, drafts ...draft) []error {
 
 func (p *producer) invoke(call int64, op history.Op, d draft) {
 	p.journal.Say(history.Event{What: history.Invoke, Call: call, Op: op, Mark: d.args.Mark, Kind: d.sort.kind.Name(),
-		Priority: d.sort.priority(), Weight: max(1, d.sort.policy.Weight), Wish: &d.wish})
+		Priority: cmp.Or(d.options.Priority, d.sort.priority()), Weight: max(1, d.sort.policy.Weight), Wish: &d.wish})
 }
 
 // answer writes down what was said to a call.
