@@ -368,7 +368,6 @@ type modelChild struct {
 	becomes                                dianemo.State
 	near                                   string
 	until                                  int64
-	number                                 int64
 }
 
 func (p *modelPart) release(call dianemo.Call, releases []dianemo.Release) (dianemo.ReleaseReply, error) {

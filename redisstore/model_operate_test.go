@@ -10,12 +10,6 @@ import (
 
 // What operators wish: cancel, requeue, reschedule and pause.
 
-// A modelWish is the answer to one of them.
-type modelWish struct {
-	jobs []dianemo.Wished
-	news []dianemo.News
-}
-
 func (p *modelPart) wish(edge dianemo.Edge, call dianemo.Call, ids []string, each func(j *modelJob, one *dianemo.Wished)) (dianemo.WishReply, error) {
 	if kept, err := p.recall(string(edge), call); kept != nil || err != nil {
 		reply, _ := kept.(dianemo.WishReply)
