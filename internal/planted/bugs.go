@@ -32,6 +32,8 @@ var bugs = []bug{
 			`m.reason = why or 'silent'`}},
 	},
 	{
+		// Either check alone makes up for the other, but for occurrences that are let go of while a firing is
+		// under way.
 		name:   "fire-any-cursor",
 		what:   "a firing counts whatever the cursor, and makes anew what is there already",
 		faults: []string{"kill-leader"},
