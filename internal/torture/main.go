@@ -137,7 +137,7 @@ func torture(o options) (out outcome, code int, err error) {
 	fmt.Printf("torture: seed %d, %v minutes, %d partitions, %d processors\n", o.seed, o.minutes, partitions, runtime.NumCPU())
 	begin := time.Now()
 	epoch := history.Now() - history.Moment(begin.UnixNano())
-	n, final, err := live(o, dir, dice, chosen, partitions, func(format string, args ...any) {
+	n, final, err := live(o, dir, dice, chosen, partitions, epoch, func(format string, args ...any) {
 		fmt.Printf("%7s  %s\n", time.Since(begin).Round(100*time.Millisecond), fmt.Sprintf(format, args...))
 	})
 	if err != nil {
@@ -171,7 +171,7 @@ func torture(o options) (out outcome, code int, err error) {
 }
 
 // live is the test itself: it returns what is there in the end.
-func live(o options, dir string, dice *rand.Rand, chosen []fault, partitions int, say func(format string, args ...any)) (n *nemesis, final history.Final, err error) {
+func live(o options, dir string, dice *rand.Rand, chosen []fault, partitions int, epoch history.Moment, say func(format string, args ...any)) (n *nemesis, final history.Final, err error) {
 	// Whatever was acknowledged is on disk.
 	server, err := redistest.Launch("--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "local", "--maxmemory-policy", "noeviction")
 	if err != nil {
@@ -252,6 +252,9 @@ func live(o options, dir string, dice *rand.Rand, chosen []fault, partitions int
 	steps := plan(dice, chosen, span)
 	wrong := n.rage(steps, say)
 	calm()
+	if wrong == nil {
+		wrong = n.insist(dir, dice, chosen, epoch, say)
+	}
 	wrong = errors.Join(wrong, n.heal())
 	resting, give := context.WithTimeout(all, patience)
 	defer give()

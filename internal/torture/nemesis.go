@@ -113,6 +113,39 @@ func (n *nemesis) rage(steps []step, say func(format string, args ...any)) error
 	return nil
 }
 
+// Tries at what was not reached, and how long they take together at most.
+const (
+	insistences = 3
+	insistFor   = 40 * time.Second
+)
+
+// insist strikes once more, alone, with the faults that have met nothing so far, as may happen: a
+// leader that is to be stopped is not there at that moment.
+func (n *nemesis) insist(dir string, dice *rand.Rand, chosen []fault, epoch history.Moment, say func(format string, args ...any)) error {
+	ctx, end := context.WithTimeout(context.Background(), insistFor)
+	defer end()
+	n.ctx = ctx
+	for range insistences {
+		events, err := history.Read(dir)
+		if err != nil {
+			return err
+		}
+		var steps []step
+		for i, r := range n.reached(chosen, events, epoch) {
+			if r.count == 0 && i < len(chosen) {
+				steps = append(steps, step{faults: chosen[i : i+1], seeds: []uint64{dice.Uint64()}, span: longest})
+			}
+		}
+		if len(steps) == 0 {
+			return nil
+		}
+		if err := n.rage(steps, say); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // heal undoes whatever may be left.
 func (n *nemesis) heal() error {
 	for _, p := range n.fleet.alive() {
@@ -136,8 +169,23 @@ func (n *nemesis) anyone(dice *rand.Rand) *peer {
 	return nil
 }
 
-// leader is the peer that holds the lease, or nil.
-func (n *nemesis) leader() *peer { return n.leaderIn(n.ctx) }
+// leader is the peer that holds the lease, or nil if that is nobody for some time.
+func (n *nemesis) leader() *peer {
+	ctx, end := context.WithTimeout(n.ctx, 2*lease)
+	defer end()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if p := n.leaderIn(ctx); p != nil {
+			return p
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
 
 func (n *nemesis) leaderIn(ctx context.Context) *peer {
 	n.server.RLock()
