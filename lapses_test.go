@@ -375,7 +375,7 @@ func TestABrokenGraphEndsAlthoughNobodyAsksForARepair(t *testing.T) {
 			damage(g)
 			states, early := g.run(dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, SilentAfter: time.Minute})
 			require.Empty(t, early)
-			if !slices.Contains([]string{"garbage for numbers", "numbers that are off", "a child's numbers", "a job's numbers", "the workflow's numbers", "garbage for condition",
+			if !slices.Contains([]string{"garbage for numbers", "numbers that are off", "a child's numbers", "a job's numbers", "the workflow's numbers", "the workflow's spec and numbers", "garbage for condition",
 				"garbage for a job of a workflow"}, name) {
 				require.Equal(t, graphEnds, states)
 			}
