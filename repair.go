@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -189,12 +190,14 @@ func (w *walks) next(beat int) {
 
 // repairs takes steps while they are full, and small ones until they make up a
 // full one: a walk through many small indexes is to take minutes, not hours. It
-// stops where the walk ends.
+// stops where the walk ends, or after a quarter of a beat: the round waits for it, and
+// a leader whose rounds are one and a half beats apart takes each gap for an outage, after
+// which it knows nobody to be silent.
 func (p *Peer) repairs(ctx context.Context, partition int, calls *uint64, w *walks, beat int) {
-	sum := 0
+	sum, begin := 0, time.Now()
 	for range repairSteps {
 		looked, more := p.repairStep(ctx, partition, calls, w, beat)
-		if sum += looked; !more || looked < repairLimit/2 && sum >= repairLimit {
+		if sum += looked; !more || looked < repairLimit/2 && sum >= repairLimit || time.Since(begin) >= p.config.BeatEvery/4 {
 			return
 		}
 	}
