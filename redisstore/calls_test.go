@@ -222,7 +222,7 @@ func TestATermThatNobodyHadDeposesNoLeader(t *testing.T) {
 		require.NoError(t, err)
 		chore := dianemo.Chore{Term: lease.Term, Limit: 1, BeatEvery: time.Second, SilentAfter: time.Minute}
 		partition := f.Partition("id")
-		require.NoError(t, f.rdb.HSet(ctx, f.key("id", "info"), "term", "9000000000000000").Err())
+		require.NoError(t, f.rdb.HSet(ctx, f.key("id", "info"), "term", "8000000000000000").Err())
 		surveys, err := f.Survey(ctx, &chore)
 		var broken *dianemo.BrokenError
 		require.ErrorAs(t, err, &broken)

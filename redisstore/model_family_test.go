@@ -310,8 +310,8 @@ func (p *modelPart) passed(heirs []dianemo.Heirs) bool {
 		if kin != nil {
 			number, cursor = kin.number, kin.cursor
 		}
-		if number != h.Number || cursor != h.After {
-			continue // it has moved on, and begins anew
+		if _, leaves := p.outbox[name]; !leaves || number != h.Number || cursor != h.After {
+			continue // it has moved on, and begins anew, or another has told all
 		}
 		last := h.After
 		if len(h.Children) > 0 {
