@@ -29,27 +29,25 @@ type process struct {
 	events []*Event
 }
 
-// A mark is what a client calls a job; under an id of its own the job may be asked for several times.
-type mark struct {
+// What was asked for, and what was answered.
+type asked struct {
 	name    string
-	kind    string
-	op      Op
 	wish    *Wish
 	invokes []*Event
 	oks     []*Event
 	refused []*Event
 	unknown int    // that were not answered, or not with yes or no
-	jobs    []*job // seen to exist: in the end, or since they were started
+	jobs    []*job // of a mark: seen to exist, in the end or since they were started
 }
 
-type schedule struct {
-	name    string
-	wish    *Wish
-	invokes []*Event
-	oks     []*Event
-	unknown int
-	jobs    []*job
+// A mark is what a client calls a job; under an id of its own the job may be asked for several times.
+type mark struct {
+	asked
+	kind string
+	op   Op
 }
+
+type schedule struct{ asked }
 
 type job struct {
 	id, mark, kind string
@@ -175,41 +173,34 @@ func (a *account) call(e *Event) {
 			j.cancels = append(j.cancels, e)
 		}
 	case PutSchedule:
-		s := a.scheduleNamed(cmp.Or(e.Schedule, e.Mark))
-		switch e.What {
-		case Invoke:
-			s.invokes = append(s.invokes, e)
-			s.unknown++ // until it is answered
-			if s.wish == nil {
-				s.wish = e.Wish
-			}
-		case OK:
-			s.oks = append(s.oks, e)
-			s.unknown--
-		case Refused:
-			s.unknown--
-		}
+		a.scheduleNamed(cmp.Or(e.Schedule, e.Mark)).take(e)
 	case Enqueue, Submit:
 		m := a.markNamed(e.Mark)
-		switch e.What {
-		case Invoke:
-			m.invokes = append(m.invokes, e)
-			m.unknown++ // until it is answered
+		m.take(e)
+		if e.What == Invoke {
 			m.op, m.kind = e.Op, cmp.Or(m.kind, e.Kind)
-			if m.wish == nil {
-				m.wish = e.Wish
-			}
-		case OK:
-			m.oks = append(m.oks, e)
-			m.unknown--
-			if e.Job != "" {
-				j := a.job(e.Job)
-				j.mark, j.kind = cmp.Or(j.mark, e.Mark), cmp.Or(j.kind, e.Kind)
-			}
-		case Refused:
-			m.refused = append(m.refused, e)
-			m.unknown--
 		}
+		if e.What == OK && e.Job != "" {
+			j := a.job(e.Job)
+			j.mark, j.kind = cmp.Or(j.mark, e.Mark), cmp.Or(j.kind, e.Kind)
+		}
+	}
+}
+
+func (q *asked) take(e *Event) {
+	switch e.What {
+	case Invoke:
+		q.invokes = append(q.invokes, e)
+		q.unknown++ // until it is answered
+		if q.wish == nil {
+			q.wish = e.Wish
+		}
+	case OK:
+		q.oks = append(q.oks, e)
+		q.unknown--
+	case Refused:
+		q.refused = append(q.refused, e)
+		q.unknown--
 	}
 }
 
@@ -298,7 +289,7 @@ func (a *account) job(id string) *job {
 func (a *account) markNamed(name string) *mark {
 	m := a.byMark[name]
 	if m == nil {
-		m = &mark{name: name}
+		m = &mark{asked: asked{name: name}}
 		a.byMark[name], a.marks = m, append(a.marks, m)
 	}
 	return m
@@ -310,7 +301,7 @@ func (a *account) scheduleNamed(name string) *schedule {
 			return s
 		}
 	}
-	s := &schedule{name: name}
+	s := &schedule{asked{name: name}}
 	a.schedules = append(a.schedules, s)
 	return s
 }

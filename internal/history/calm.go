@@ -14,25 +14,23 @@ const (
 
 // leadWithin: two leases; the last holder's runs out, and somebody bids at least once in a third of one.
 func (a *account) leadWithin() time.Duration {
-	lease := time.Duration(0)
-	for _, p := range a.processes {
-		if p.hello != nil {
-			lease = max(lease, p.hello.Lease)
-		}
-	}
-	return 2*lease + busy
+	return 2*a.longest(func(h *Hello) time.Duration { return h.Lease }) + busy
 }
 
 // startWithin: an idle peer is told of a job at once; if it was not, it looks after a beat, and so does the
 // leader for whoever has tokens.
 func (a *account) startWithin() time.Duration {
-	beat := time.Duration(0)
+	return 2*a.longest(func(h *Hello) time.Duration { return h.BeatEvery }) + busy
+}
+
+// longest is the longest of all peers' settings.
+func (a *account) longest(setting func(h *Hello) time.Duration) (longest time.Duration) {
 	for _, p := range a.processes {
 		if p.hello != nil {
-			beat = max(beat, p.hello.BeatEvery)
+			longest = max(longest, setting(p.hello))
 		}
 	}
-	return 2*beat + busy
+	return longest
 }
 
 // calm: after the faults somebody leads, the backlog drains, what is due starts, and no token stays charged,
