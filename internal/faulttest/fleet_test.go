@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -71,8 +70,8 @@ func assemble(t *testing.T, server *redistest.Server, partitions int) *fleet {
 // disband ends all processes and reports what they complained of.
 func (f *fleet) disband() {
 	for _, p := range f.peers {
-		p.signal(syscall.SIGKILL)
-		<-p.gone
+		p.kill()
+		require.NoError(f.t, p.orders.Close())
 	}
 	require.NoError(f.t, f.pipe.Close())
 	f.reading.Wait()
@@ -196,7 +195,7 @@ type peer struct {
 	cmd    *exec.Cmd
 	orders *os.File
 	stderr *log
-	gone   chan struct{}
+	gone   <-chan struct{}
 
 	stopping sync.Mutex // so that pauses and resumptions are one after the other
 }
@@ -218,25 +217,10 @@ func (f *fleet) launch(s settings) *peer {
 	require.NoError(f.t, err)
 	read, write, err := os.Pipe()
 	require.NoError(f.t, err)
-	p := &peer{f: f, orders: write, stderr: &log{}, gone: make(chan struct{}), cmd: exec.Command(os.Args[0])}
+	p := &peer{f: f, orders: write, stderr: &log{}, cmd: exec.Command(os.Args[0])}
 	p.cmd.Env = append(os.Environ(), settingsVariable+"="+string(encoded))
 	p.cmd.Stdin, p.cmd.Stderr, p.cmd.ExtraFiles = read, p.stderr, []*os.File{f.pipe}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	begun := make(chan error)
-	go func() {
-		// The parent-death signal fires when the thread ends that started the
-		// child, so the thread is kept for as long as the child lives.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		begun <- err
-		if err == nil {
-			_ = p.cmd.Wait() // how it ended is told by the witness
-		}
-		write.Close()
-		close(p.gone)
-	}()
-	err = <-begun
+	p.gone, err = redistest.StartChild(p.cmd) // how it ended is told by the witness
 	read.Close()
 	require.NoError(f.t, err)
 	p.pid = p.cmd.Process.Pid

@@ -190,7 +190,6 @@ func (s *Server) start() error {
 	mark := s.log.Len()
 	cmd.Stdout = &s.log
 	cmd.Stderr = &s.log
-	cmd.SysProcAttr = dieWithParent()
 	cmd.WaitDelay = time.Second // a fork of the server, saving, may hold our pipe open
 
 	p, err := startProcess(cmd)
@@ -286,12 +285,19 @@ func claimPort() (int, net.PacketConn, error) {
 // process is a started command; exited is closed once it has been waited for.
 type process struct {
 	cmd    *exec.Cmd
-	exited chan struct{}
+	exited <-chan struct{}
 }
 
 func startProcess(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, exited: make(chan struct{})}
-	started := make(chan error)
+	exited, err := StartChild(cmd)
+	return &process{cmd, exited}, err
+}
+
+// StartChild starts a command that is killed when this process ends, however it ends (on
+// Linux). It is waited for, and then exited is closed: how it went, cmd.ProcessState says.
+func StartChild(cmd *exec.Cmd) (exited <-chan struct{}, err error) {
+	cmd.SysProcAttr = dieWithParent()
+	over, started := make(chan struct{}), make(chan error)
 	go func() {
 		// The parent-death signal fires when the starting thread ends, not the
 		// process, so the thread is kept for as long as the child lives.
@@ -301,10 +307,10 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 		started <- err
 		if err == nil {
 			_ = cmd.Wait() // says how it exited, as does cmd.ProcessState
-			close(p.exited)
+			close(over)
 		}
 	}()
-	return p, <-started
+	return over, <-started
 }
 
 func (p *process) kill() error {

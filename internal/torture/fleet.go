@@ -6,12 +6,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,7 +28,6 @@ type fleet struct {
 	mu     sync.Mutex // guards the rest
 	peers  []*peer    // those that live, in the order of their coming
 	paths  []*redistest.Proxy
-	gone   []*peer
 	cut    func(p *redistest.Proxy, on bool) // what cuts off all peers, those that come included; nil: nothing
 	closed bool
 	wg     sync.WaitGroup
@@ -41,7 +39,7 @@ type peer struct {
 	id   string
 	cmd  *exec.Cmd
 	path *redistest.Proxy
-	over chan struct{} // closed when it has gone
+	over <-chan struct{} // closed when it has gone
 
 	mu     sync.Mutex
 	paused bool
@@ -51,10 +49,10 @@ type peer struct {
 const heirDelay = 300 * time.Millisecond
 
 // launch starts a peer and returns when it is about to work.
-func (f *fleet) launch() (*peer, error) {
+func (f *fleet) launch() error {
 	path, err := redistest.NewProxy(f.redis.Addr())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	f.mu.Lock()
 	if f.paths = append(f.paths, path); f.cut != nil {
@@ -63,51 +61,41 @@ func (f *fleet) launch() (*peer, error) {
 	f.mu.Unlock()
 	encoded, err := json.Marshal(settings{Redis: path.Addr(), Partitions: f.partitions, Dir: f.dir})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := &peer{cmd: exec.Command(os.Args[0]), path: path, over: make(chan struct{})}
-	out, err := p.cmd.StdoutPipe()
+	read, write, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
+	defer read.Close()
 	complaints, err := os.CreateTemp(f.dir, "peer-*.log")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p.cmd.Stderr = complaints
+	p := &peer{cmd: exec.Command(os.Args[0]), path: path}
+	p.cmd.Stdout, p.cmd.Stderr = write, complaints
 	p.cmd.Env = append(os.Environ(), peerVariable+"="+string(encoded))
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	said := make(chan error, 1)
+	p.over, err = redistest.StartChild(p.cmd) // how it went is in its journal
+	if err = errors.Join(err, write.Close(), complaints.Close()); err != nil {
+		return fmt.Errorf("a peer could not be started: %w", err)
+	}
 	f.wg.Go(func() {
-		// The parent-death signal fires when the thread ends that started the child, so the
-		// thread is kept for as long as the child lives.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer complaints.Close()
-		if err := p.cmd.Start(); err != nil {
-			said <- err
-			return
-		}
-		in := bufio.NewReader(out)
-		id, err := in.ReadString('\n')
-		p.id = strings.TrimSpace(id)
-		said <- err
-		_, _ = io.Copy(io.Discard, in) // until it has gone
-		_ = p.cmd.Wait()               // how it went is in its journal
-		close(p.over)
+		<-p.over
 		f.bury(p)
 	})
-	if err := <-said; err != nil {
-		return nil, fmt.Errorf("a peer could not be started: %w", err)
+	id, err := bufio.NewReader(read).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("a peer could not be started: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	select {
 	case <-p.over: // it did not even live to be told of
 	default:
+		p.id = strings.TrimSpace(id)
 		f.peers = append(f.peers, p)
 	}
-	return p, nil
+	return nil
 }
 
 // isolate cuts all peers off from Redis; nil gives back to them what was cut.
@@ -134,7 +122,6 @@ func (f *fleet) bury(p *peer) {
 			f.peers = append(f.peers[:i:i], f.peers[i+1:]...)
 		}
 	}
-	f.gone = append(f.gone, p)
 	if f.closed {
 		return
 	}
@@ -146,7 +133,7 @@ func (f *fleet) bury(p *peer) {
 		if closed {
 			return
 		}
-		if _, err := f.launch(); err != nil {
+		if err := f.launch(); err != nil {
 			f.mu.Lock()
 			f.failed = err
 			f.mu.Unlock()

@@ -231,7 +231,7 @@ func live(o options, dir string, dice *rand.Rand, chosen []fault, partitions int
 	var launches sync.WaitGroup
 	errs := make([]error, peersAtOnce)
 	for i := range errs {
-		launches.Go(func() { _, errs[i] = f.launch() })
+		launches.Go(func() { errs[i] = f.launch() })
 	}
 	launches.Wait()
 	if err := errors.Join(errs...); err != nil {
