@@ -71,6 +71,21 @@ func TestEpochsGrowAndOneRunCounts(t *testing.T) {
 			wrong: []string{
 				"epochs: job id-a (a) has the run 1800000000005000 of p1 in its history as lost, which was accepted as retry",
 				"starts: job id-a (a) has 0 retries, and was tried again once"}},
+		{name: "accepted, and not recorded", story: `
+			job a retries=1
+			5 p1 claim a 5
+			5 p1 start a 5
+			9 p1 end a 5
+			10 p1 settle a 5 retry
+			run a 20..25 p2 succeed attempt=2
+			= a succeeded`,
+			wrong: []string{"epochs: job id-a (a) has no run 1800000000005000 of p1 in its history, whose end (retry) was accepted"}},
+		{name: "the record's runs go back", story: `
+			job a retries=1
+			run a 20..25 p2 fail attempt=2
+			run a 5..9 p1 retry
+			= a failed epoch=20`,
+			wrong: []string{"epochs: job id-a (a) has a run 1800000000005000 in its history behind a run 1800000000020000"}},
 		{name: "the result is another's", story: `
 			job a
 			run a 5..9 p1 succeed
