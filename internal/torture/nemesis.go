@@ -132,7 +132,7 @@ func (n *nemesis) insist(dir string, dice *rand.Rand, chosen []fault, epoch hist
 		}
 		var steps []step
 		for i, r := range n.reached(chosen, events, epoch) {
-			if r.count == 0 && i < len(chosen) {
+			if r.missed() && i < len(chosen) {
 				steps = append(steps, step{faults: chosen[i : i+1], seeds: []uint64{dice.Uint64()}, span: longest})
 			}
 		}

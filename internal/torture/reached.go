@@ -20,6 +20,9 @@ type reach struct {
 	count  int64
 }
 
+// missed reports whether it was not tried, or met nothing.
+func (r reach) missed() bool { return r.struck == 0 || r.count == 0 }
+
 // reached says it of each of the faults. epoch is the moment at which Unix time was 0.
 func (n *nemesis) reached(chosen []fault, events []history.Event, epoch history.Moment) []reach {
 	t := tallied(events, epoch)
@@ -224,7 +227,7 @@ func (o *outcome) print(w io.Writer) (missed []string, err error) {
 	fmt.Fprintln(out, "fault\tstruck\treached\t")
 	for _, r := range o.reached {
 		fmt.Fprintf(out, "%s\t%d\t%d\t%s\n", r.fault, r.struck, r.count, r.what)
-		if r.count == 0 {
+		if r.missed() {
 			missed = append(missed, r.fault)
 		}
 	}
