@@ -98,7 +98,7 @@ for i = begin, #ARGV, 6 do
     if letter and (#near > 9 or #before > 16) then letter = nil end
     -- What it still waits for has been counted, or the numbers are wrong.
     local marked = mark == '!' or mark == '?'
-    local lost = c.bare and c.m and (c.m.state == 'blocked' or c.flow)
+    local lost = c.bare and c.m and c.m.state == 'blocked'
     if letter == 'g' and peer ~= '' and peer ~= total.by then
       -- The gate is another one's now.
     elseif letter and letter ~= 'g' and not total.corrupt and not lost and how:match('#(%d*)$') ~= total.by then

@@ -100,6 +100,19 @@ func TestAWorkflowThatNoLongerWaitsForAJobIsToldOfTheOthers(t *testing.T) {
 	})
 }
 
+// One whose time is over stays for its children alone. What its jobs do is nothing to it then.
+func TestAWorkflowThatStaysForItsChildrenIsNotToldOfItsJobs(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		f.workflow(map[string]dianemo.State{"a": dianemo.Succeeded, "b": dianemo.Succeeded})
+		_, err := f.Need(t.Context(), f.Partition(flow), dianemo.DropIt, 0, []dianemo.Wait{{ID: flow}})
+		require.NoError(t, err)
+		for i, state := range []dianemo.State{dianemo.Scheduled, dianemo.Failed} {
+			f.tellWorkflow(flow+"@b", state, int64(2+i))
+			require.Equal(t, dianemo.Succeeded, f.stored(flow))
+		}
+	})
+}
+
 func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		f.workflow(map[string]dianemo.State{"a": dianemo.Failed, "b": dianemo.Succeeded})
