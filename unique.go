@@ -14,7 +14,9 @@ import (
 //
 // The key is not a lock that could stay: it is held by a job that exists and is
 // in such a state. Whatever ends or deletes that job frees the key at the same
-// moment, and a requeue takes it again, if it is free.
+// moment. A requeue takes it again, and is refused if another has it. A job that
+// was skipped and waits for its parents after all takes it again, too, and goes on
+// without it if another has it.
 type Unique struct {
 	// Key is 1 to MaxKey letters, digits and . _ - / @ +. Another kind's equal
 	// keys are others.

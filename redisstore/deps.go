@@ -214,6 +214,7 @@ func (s *Store) Release(ctx context.Context, partition int, call dianemo.Call, r
 		}
 		edges = append(edges, r.Child, place, r.Parent, string(r.State), r.Number, by)
 	}
+	keys = append(keys, t.key("unique"), t.key("spec"))
 	args := append([]any{call.Number, len(laneOf)}, append(lanes, edges...)...)
 	replies, err := s.eval(ctx, command{s.scripts.release, append(keys, t.heirs()...), args})
 	if err != nil {

@@ -11,7 +11,8 @@
 -- What has happened as it should is removed, so that it counts once, however often it is told. It counts also where the job
 -- itself is still on its way; then the gate is closed.
 -- KEYS  1 call, 2 meta, 3 needs, 4 blocked, 5 gates, 6 lanes, 7 counts, then for each lane: the lane, the sets of skipped
---       and of cancelled jobs, for workflows the sets of succeeded, failed and cancelled ones; then kids, outbox
+--       and of cancelled jobs, for workflows the sets of succeeded, failed and cancelled ones; then unique, spec, kids,
+--       outbox
 -- ARGV  1 call number, 2 number of lanes, for each: name, base name,
 --       then for each edge: child, lane (its place) in which it would wait, 0: no such job was found; parent ('' for the
 --       gate), its state ('open' or 'void' for the gate; 'withdrawn' for a blocked job whose workflow is cancelled, gate or
@@ -253,7 +254,8 @@ for field, value in pairs(values) do
   end
 end
 
-local hashes, zsets = {KEYS[2], KEYS[3], KEYS[7], KEYS[#KEYS - 1]}, {KEYS[4], KEYS[5], KEYS[6], KEYS[#KEYS]}
+local unique, spec, kids, outbox = KEYS[#KEYS - 3], KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+local hashes, zsets = {KEYS[2], KEYS[3], KEYS[7], unique, spec, kids}, {KEYS[4], KEYS[5], KEYS[6], outbox}
 for set in pairs(puts) do zsets[#zsets + 1] = KEYS[set] end
 for set in pairs(takes) do zsets[#zsets + 1] = KEYS[set] end
 typed(hashes, zsets)
@@ -261,6 +263,14 @@ typed(hashes, zsets)
 if #drop > 0 then redis.call('HDEL', KEYS[3], unpack(drop)) end
 if #mark > 0 then redis.call('HSET', KEYS[3], unpack(mark)) end
 if #records > 0 then redis.call('HSET', KEYS[2], unpack(records)) end
+-- Who has ended no longer takes its unique slot again, if that is free by now.
+for _, id in ipairs(children) do
+  local c = seen[id]
+  if c.revived then
+    local till, lasts, slot = slot_of(c.m.unique)
+    if slot and not holder(unique, spec, KEYS[2], slot) then redis.call('HSET', unique, slot, take(id, till, lasts, c.m.runs)) end
+  end
+end
 if #unblock > 0 then redis.call('ZREM', KEYS[4], unpack(unblock)) end
 if #block > 0 then redis.call('ZADD', KEYS[4], unpack(block)) end
 if #opened > 0 then redis.call('ZREM', KEYS[5], unpack(opened)) end

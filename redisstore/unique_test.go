@@ -349,3 +349,36 @@ func TestReplaceRacesWithClaim(t *testing.T) {
 		}
 	})
 }
+
+// A job that was skipped held its slot no longer. When it waits again after all, it takes it again,
+// as one does that is requeued; if another has it by then, both go on.
+func TestAJobThatIsSkippedNoLongerTakesItsSlotAgain(t *testing.T) {
+	for name, other := range map[string]bool{"free": false, "taken": true} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, f *fixture) {
+				f.need("slot@1", parentOf("slot@1"))
+				r := unique(1, dianemo.Unique{})
+				r.Blocked = true
+				f.accepts(r)
+				f.refuses(unique(2, dianemo.Unique{}), "slot@1", dianemo.Blocked)
+				f.release("slot@1", dianemo.Failed)
+				require.Equal(t, dianemo.Skipped, f.state("slot@1"))
+				// Its slot was free meanwhile.
+				f.accepts(unique(3, dianemo.Unique{}))
+				if !other {
+					require.NoError(t, f.cancel("slot@3").Err)
+				}
+				f.release("slot@1", dianemo.Scheduled)
+				require.Equal(t, dianemo.Blocked, f.state("slot@1"))
+				if other {
+					f.refuses(unique(4, dianemo.Unique{}), "slot@3", dianemo.Scheduled)
+					return
+				}
+				f.refuses(unique(4, dianemo.Unique{}), "slot@1", dianemo.Blocked)
+				f.release("slot@1", dianemo.Succeeded)
+				require.Equal(t, dianemo.Queued, f.state("slot@1"))
+				f.refuses(unique(5, dianemo.Unique{}), "slot@1", dianemo.Scheduled)
+			})
+		})
+	}
+}
