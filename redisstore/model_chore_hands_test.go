@@ -110,13 +110,19 @@ func (w *modelWalk) trimSome() {
 	leader, chore := w.chore()
 	chore.Limit = 500
 	call := w.call(leader)
+	var held []string
 	w.do(modelCall{name: "trim", text: fmt.Sprintf("%d %v %+v", p.number, call, chore),
 		real:  func(ctx context.Context) (any, error) { return w.store.Trim(ctx, p.number, call, chore) },
-		model: func() (any, error) { return p.trim(call, chore) }})
+		model: func() (any, error) { return p.trim(call, chore) },
+		heard: func(answer any) { held = answer.(dianemo.TrimReply).Held }})
+	slices.Sort(held)
+	for _, id := range held[:min(len(held), 3)] {
+		w.disinherit(id)
+	}
 }
 
 func (w *modelWalk) declareOne() {
-	kind := pick(w, modelKinds)
+	kind := pick(w, append([]string{modelFlowKind}, modelKinds...))
 	keep := dianemo.Keep{}
 	for _, state := range []dianemo.State{dianemo.Succeeded, dianemo.Failed, dianemo.Missed, dianemo.Unreachable, dianemo.Cancelled, dianemo.Skipped} {
 		keep[state] = dianemo.Retention{For: pick(w, []time.Duration{dianemo.Unlimited, time.Minute, time.Hour}), Jobs: pick(w, []int{3, 10, 10})}

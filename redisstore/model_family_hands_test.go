@@ -99,7 +99,7 @@ func (w *modelWalk) need(p *modelPart, telling dianemo.Telling, by uint64, waits
 }
 
 func (w *modelWalk) ties(parent, child string, how dianemo.Linking, heard func(found dianemo.Linked)) {
-	p := w.model.parts[w.store.Partition(parent)]
+	p := w.partOf(parent)
 	ties := []dianemo.Tie{{Parent: parent, Child: child}}
 	w.do(modelCall{name: string(how), text: fmt.Sprintf("%d %v", p.number, ties),
 		real:  func(ctx context.Context) (any, error) { return w.store.Link(ctx, p.number, how, ties) },
@@ -160,16 +160,9 @@ func (w *modelWalk) deliver() {
 		},
 		heard: func(a any) { heirs = a.(answer).heirs }})
 	releases := make([][]dianemo.Release, len(w.model.parts))
-	for _, h := range heirs {
-		for _, child := range h.Children {
-			r := dianemo.Release{Child: child, Parent: h.Parent, State: h.State, Number: h.Number, Peer: h.Peer}
-			if h.Decides && !slices.Contains(h.Chosen, child) {
-				r.State = dianemo.Unchosen
-			}
-			if w.chance(2) {
-				r.State = dianemo.Withdrawn
-			}
-			to := w.store.Partition(child)
+	for i := range heirs {
+		for _, r := range w.releasesOf(&heirs[i]) {
+			to := w.store.Partition(r.Child)
 			releases[to] = append(releases[to], r)
 		}
 	}
@@ -249,24 +242,26 @@ func (w *modelWalk) expungeSome() {
 	if n := p.needs[ids[0]]; n != nil && n.told != nil && w.chance(50) {
 		_, _ = fmt.Sscan(n.told.by, &not)
 	}
-	w.do(modelCall{name: "expunge", text: fmt.Sprint(p.number, not, ids),
-		real:  func(ctx context.Context) (any, error) { return "", w.store.Expunge(ctx, p.number, not, ids) },
-		model: func() (any, error) { p.expunge(not, ids); return "", nil }})
-	// As retention does it: who is gone has no children.
+	w.expunge(p, not, ids)
 	for _, id := range ids {
-		if p.job(id) == nil && p.kids[id] != nil {
-			for _, child := range p.children(id, "|", "") {
-				w.disown(id, strings.TrimPrefix(child, "|"))
-			}
+		if p.job(id) == nil {
+			w.disinherit(id)
 		}
 	}
 }
 
-// disown: a child that has ended, or is gone, has this parent no longer.
+func (w *modelWalk) expunge(p *modelPart, not uint64, ids []string) {
+	w.do(modelCall{name: "expunge", text: fmt.Sprint(p.number, not, ids),
+		real:  func(ctx context.Context) (any, error) { return "", w.store.Expunge(ctx, p.number, not, ids) },
+		model: func() (any, error) { p.expunge(not, ids); return "", nil }})
+}
+
+// disown: a child, or workflow, that has ended, or is gone, has this parent no longer.
 func (w *modelWalk) disown(parent, child string) {
-	p := w.model.parts[w.store.Partition(child)]
-	if j := p.job(child); j == nil || j.state.Finished() {
-		w.need(p, dianemo.DropIt, 0, []dianemo.Wait{{ID: child, Parents: []dianemo.Parent{{ID: parent}}}})
+	id := strings.TrimPrefix(child, "|")
+	p := w.partOf(id)
+	if j := p.job(id); j == nil || j.state.Finished() {
+		w.need(p, dianemo.DropIt, 0, []dianemo.Wait{{ID: id, Parents: []dianemo.Parent{{ID: parent}}}})
 		w.unlink(parent, child)
 	}
 }

@@ -85,7 +85,7 @@ func (p *modelPart) needOf(id string) *modelNeed {
 	return n
 }
 
-// settled forgets who told what the job waits for when there is nothing of it left.
+// tidy forgets who told what the job waits for when there is nothing of it left.
 func (p *modelPart) tidy(id string, flow bool) {
 	n := p.needs[id]
 	if n == nil {
@@ -130,12 +130,6 @@ func (p *modelPart) need(telling dianemo.Telling, by uint64, waits []dianemo.Wai
 			continue
 		}
 		n = p.needOf(w.ID)
-		member := false
-		for _, parent := range w.Parents {
-			if tie := n.ties[parent.ID]; tie != nil && tie.letter == "m" {
-				member = true
-			}
-		}
 		switch telling {
 		case dianemo.ForgetIt:
 			for _, parent := range w.Parents {
@@ -165,7 +159,8 @@ func (p *modelPart) need(telling dianemo.Telling, by uint64, waits []dianemo.Wai
 				p.gates[w.ID] = p.ms() + modelGate.Milliseconds()
 			}
 		}
-		p.tidy(w.ID, member && j != nil)
+		// A workflow that has ended may still be told of its other jobs.
+		p.tidy(w.ID, j != nil && j.flow() && len(w.Parents) > 0)
 	}
 	return refused
 }
@@ -404,6 +399,11 @@ func (p *modelPart) release(call dianemo.Call, releases []dianemo.Release) (dian
 		}
 	}
 	for _, c := range children {
+		if c.back && c.j.unique != nil {
+			if holder, _ := p.holder(c.j.unique.slot); holder == nil {
+				p.take(c.j)
+			}
+		}
 		if c.opened {
 			delete(p.gates, c.id)
 			if c.j == nil || c.j.flow() {

@@ -22,6 +22,7 @@ type modelHands struct {
 	runs    []modelRun
 	terms   []modelTerm
 	births  []*modelBirth
+	flows   []*modelFlow
 }
 
 // A modelRun is one that a peer was given.
@@ -162,7 +163,7 @@ var modelActs = []struct {
 	{6, (*modelWalk).beatOne}, {2, (*modelWalk).heldOne}, {4, (*modelWalk).surveyAll}, {5, (*modelWalk).reapOne}, {1, (*modelWalk).silence},
 	{4, (*modelWalk).missSome}, {3, (*modelWalk).overdueSome}, {6, (*modelWalk).cancelSome}, {6, (*modelWalk).requeueSome},
 	{5, (*modelWalk).rescheduleSome}, {2, (*modelWalk).pauseOne}, {2, (*modelWalk).leadOne}, {2, (*modelWalk).trimSome}, {1, (*modelWalk).declareOne},
-	{10, (*modelWalk).bearOne}, {7, (*modelWalk).deliver}, {4, (*modelWalk).releaseSome}, {2, (*modelWalk).openGates}, {1, (*modelWalk).expungeSome},
+	{8, (*modelWalk).bearOne}, {7, (*modelWalk).submitOne}, {7, (*modelWalk).deliver}, {4, (*modelWalk).releaseSome}, {2, (*modelWalk).openGates}, {1, (*modelWalk).expungeSome},
 	{6, (*modelWalk).setOne}, {8, (*modelWalk).fireSome}, {1, (*modelWalk).readSchedules},
 }
 

@@ -75,7 +75,6 @@ func (p *modelPart) enqueue(call dianemo.Call, records []dianemo.Record) (dianem
 		had := p.job(r.ID)
 		if had != nil && r.Blocked && had.flow() && had.state == dianemo.Cancelled && had.reason == "gate" {
 			had = nil // a workflow that was never wholly submitted: its id is free
-			delete(p.jobs, r.ID)
 		}
 		if had != nil {
 			reply.Existing[i] = had.state

@@ -80,6 +80,9 @@ func (w *modelWalk) fireSome() {
 		for range w.rng.IntN(4) {
 			at += 1000
 			r := w.record(fmt.Sprintf("%s.%d", name, at))
+			if w.chance(10) {
+				w.flowOccurrence(&r)
+			}
 			r.RunAt = time.UnixMilli(at)
 			if f.Hold.IsZero() && w.chance(50) {
 				f.Hold = r.RunAt

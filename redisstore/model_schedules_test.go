@@ -164,10 +164,8 @@ func (p *modelPart) fire(call dianemo.Call, fire dianemo.Fire) (dianemo.FireRepl
 				p.end(j, dianemo.Skipped, "overlap")
 			case j.flow():
 				j.state, j.due = dianemo.Blocked, 0
-				p.needs[j.id] = &modelNeed{gate: true, ties: map[string]*modelTie{}, told: &modelTold{}}
-				if o.Teller != 0 {
-					p.needs[j.id].told.by = fmt.Sprint(o.Teller)
-				}
+				n := p.needOf(j.id)
+				n.gate, n.told = true, &modelTold{by: fmt.Sprint(o.Teller)}
 				p.gates[j.id] = p.ms()
 			default:
 				j.bare = o.Weight == 0 && o.Reruns == 0 && len(o.Spec) <= 2<<10

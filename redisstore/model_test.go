@@ -33,6 +33,7 @@ type modelWalk struct {
 	model     *modelWorld
 
 	step, steps int
+	every       int // after so many steps all is compared
 	log         []string
 	later       []modelLate // calls that are still to be sent, or again
 	did         map[string]int
@@ -108,15 +109,13 @@ func (w *modelWalk) send(c modelCall, again bool) {
 		c.heard(got)
 	}
 	w.moves(c.name)
-	if w.step%w.every() == 0 {
+	if w.step%w.every == 0 {
 		w.compare()
 	}
 	if !w.t.Failed() {
 		w.pass()
 	}
 }
-
-func (w *modelWalk) every() int { return 100 }
 
 func (w *modelWalk) fail(format string, args ...any) {
 	w.t.Helper()
@@ -205,22 +204,23 @@ func (w *modelWalk) counts() {
 	require.Empty(w.t, want)
 }
 
-func modelSeed(t *testing.T) uint64 {
-	text := os.Getenv("SEED")
+// modelNumber reads one from the environment.
+func modelNumber(t *testing.T, name string, otherwise int) int {
+	text := os.Getenv(name)
 	if text == "" {
-		return 1
+		return otherwise
 	}
-	seed, err := strconv.ParseUint(text, 10, 64)
-	require.NoError(t, err)
-	return seed
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, name)
+	return n
 }
 
 // The scripts against a model of them, in random steps by a clock of the test's own. Each
 // fifth call is sent again, at once or after others, and some come late. SEED chooses
-// other walks.
+// other walks; EVERY=1 compares what is stored after each step, not each hundredth.
 func TestTheScriptsDoAsTheModelDoes(t *testing.T) {
 	const walks = 4 // of each sort
-	seed := modelSeed(t)
+	seed := uint64(modelNumber(t, "SEED", 1))
 	for _, partitions := range []int{1, 8} {
 		for n := range uint64(walks) {
 			t.Run(fmt.Sprintf("redis/%d/%d", partitions, n), func(t *testing.T) {
@@ -248,5 +248,5 @@ func TestTheScriptsDoAsTheModelDoes(t *testing.T) {
 func newModelWalk(t *testing.T, store dianemo.Store, rdb redis.UniversalClient, options redisstore.Options, seed uint64) *modelWalk {
 	begin := time.Date(2025, 3, 1, 12, 0, 0, 123_456_000, time.UTC)
 	return &modelWalk{t: t, store: store, rdb: rdb, namespace: options.Namespace, seed: seed,
-		rng: rand.New(rand.NewPCG(seed, uint64(options.Partitions))), model: newModelWorld(options.Partitions, true, begin), did: map[string]int{}}
+		rng: rand.New(rand.NewPCG(seed, uint64(options.Partitions))), model: newModelWorld(options.Partitions, true, begin), did: map[string]int{}, every: modelNumber(t, "EVERY", 100)}
 }
