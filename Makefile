@@ -10,7 +10,7 @@ FUZZTIME ?= 30s
 
 test:
 	script/setup
-	$(GO) test -race -timeout 20m -p 1 ./... # one package at a time: some tests watch the CPU's load
+	$(GO) test -race -timeout 30m -p 1 ./... # one package at a time: some tests watch the CPU's load
 
 torture: # what goes wrong is chosen by SEED, and does for MINUTES; RUNS with the seeds that follow
 	script/setup
