@@ -11,8 +11,51 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/audit"
 	"github.com/dianemo/dianemo/internal/history"
 )
+
+// settle sees the fleet come to rest: it is led, what waits is run, what comes is run at once, and all
+// tokens come back.
+func (n *nemesis) settle(ctx context.Context, client *dianemo.Client, last *producer, final *history.Final, say func(format string, args ...any)) error {
+	bidding, over := context.WithTimeout(ctx, leading)
+	final.Led = n.led(bidding)
+	over()
+	if err := last.pauseSchedules(ctx); err != nil {
+		return err
+	}
+	final.Drained = drain(ctx, client)
+	if final.Drained == 0 {
+		say("not drained")
+		return nil
+	}
+	say("drained: %v", final.Drained.Sub(final.Calm).Round(10*time.Millisecond))
+	final.Probes = last.probes(ctx, probing)
+	var err error
+	final.Charged, err = charged(ctx, client)
+	return err
+}
+
+// inventory is of all that is there when the peers have gone.
+func (n *nemesis) inventory(client *dianemo.Client, partitions int, foreign map[string]string, final *history.Final) error {
+	bad, err := n.fleet.complaints()
+	if err != nil {
+		return err
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("peers broke down: %q", bad)
+	}
+	ctx := context.Background()
+	if final.Jobs, err = jobs(ctx, client); err != nil {
+		return err
+	}
+	if final.Audit, err = audit.Keys(ctx, n.admin, namespace, partitions); err != nil {
+		return err
+	}
+	now, err := audit.Snapshot(ctx, n.admin, namespace)
+	final.Foreign = audit.Foreign(foreign, now)
+	return err
+}
 
 // drain waits until no job is left that has not ended, and says when that was; 0 if it never was.
 func drain(ctx context.Context, client *dianemo.Client) history.Moment {

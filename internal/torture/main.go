@@ -178,7 +178,8 @@ func live(o options, dir string, dice *rand.Rand, chosen []fault, partitions int
 		return nil, final, err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
-	admin := redis.NewClient(&redis.Options{Addr: server.Addr(), DisableIdentity: true, MaxRetries: -1, ReadTimeout: 30 * time.Second})
+	// By one connection: CLIENT KILL spares that which it comes by.
+	admin := redis.NewClient(&redis.Options{Addr: server.Addr(), DisableIdentity: true, MaxRetries: -1, ReadTimeout: 30 * time.Second, PoolSize: 1})
 	defer func() { err = errors.Join(err, admin.Close()) }()
 	all := context.Background()
 	if err := canaries(all, admin); err != nil {
@@ -267,40 +268,10 @@ func live(o options, dir string, dice *rand.Rand, chosen []fault, partitions int
 	if wrong != nil {
 		return nil, final, errors.Join(wrong, f.terminate())
 	}
-	bidding, over := context.WithTimeout(resting, leading)
-	final.Led = n.led(bidding)
-	over()
-	if err := last.pauseSchedules(resting); err != nil {
-		return nil, final, errors.Join(err, f.terminate())
-	}
-	final.Drained = drain(resting, client)
-	say("drained: %v", final.Drained.Sub(final.Calm).Round(10*time.Millisecond))
-	if final.Drained != 0 {
-		final.Probes = last.probes(resting, probing)
-		if final.Charged, err = charged(resting, client); err != nil {
-			return nil, final, errors.Join(err, f.terminate())
-		}
-	}
-	if err := f.terminate(); err != nil {
+	err = n.settle(resting, client, last, &final, say)
+	if err = errors.Join(err, f.terminate()); err != nil {
 		return nil, final, err
 	}
-	bad, err := f.complaints()
-	if err != nil {
-		return nil, final, err
-	}
-	if len(bad) > 0 {
-		return nil, final, fmt.Errorf("peers broke down: %q", bad)
-	}
-	if final.Jobs, err = jobs(all, client); err != nil {
-		return nil, final, err
-	}
-	if final.Audit, err = audit.Keys(all, admin, namespace, partitions); err != nil {
-		return nil, final, err
-	}
-	now, err := audit.Snapshot(all, admin, namespace)
-	if err != nil {
-		return nil, final, err
-	}
-	final.Foreign = audit.Foreign(foreign, now)
-	return n, final, nil
+	err = n.inventory(client, partitions, foreign, &final)
+	return n, final, err
 }
