@@ -22,6 +22,13 @@ func acknowledged(a *account, say sayer) {
 			continue
 		}
 		accepted(a, m, say)
+		for _, j := range m.jobs {
+			for _, s := range j.starts {
+				if s.Mark != m.name {
+					say(j, "was started by %s with the arguments of %s", s.Process, s.Mark)
+				}
+			}
+		}
 		most := len(m.oks) + m.unknown
 		there := m.jobs
 		if most == 0 {
@@ -74,6 +81,9 @@ func accepted(a *account, m *mark, say sayer) {
 			say(j, "was accepted, and is gone")
 		case j.final != nil && j.final.Mark != "" && j.final.Mark != m.name:
 			say(j, "was accepted as %s, and is another", m.name)
+		}
+		if f := j.final; byID[ok.Job] == 1 && f != nil && (f.Reason == "gate" || f.Reason == "corrupt") {
+			say(j, "was accepted, and is %s (%s)", f.State, f.Reason)
 		}
 	}
 	if nameless > 0 && !forgotten && len(m.jobs) < nameless+len(byID) {

@@ -7,6 +7,25 @@ func TestWhatWasAcceptedIsThereOnceAndWhatWasRefusedIsNot(t *testing.T) {
 		{name: "accepted and gone", story: `
 			job a`,
 			wrong: []string{"acknowledged: job id-a (a) was accepted, and is gone"}},
+		{name: "accepted and given up", story: `
+			job a
+			job b parents=a:succeeded
+			run a 5..9 p1 succeed
+			= a succeeded
+			= b cancelled reason=gate`,
+			wrong: []string{"acknowledged: job id-b (b) was accepted, and is cancelled (gate)"}},
+		{name: "accepted and set aside", story: `
+			job a
+			= a cancelled reason=corrupt`,
+			wrong: []string{"acknowledged: job id-a (a) was accepted, and is cancelled (corrupt)"}},
+		{name: "with another's arguments", story: `
+			job b
+			10 p1 claim b 10
+			10 p1 start x 10 id=id-b
+			15 p1 end x 10 id=id-b
+			15 p1 settle b 10 fail
+			= b failed runs=1 epoch=10`,
+			wrong: []string{"acknowledged: job id-b (b) was started by p1 with the arguments of x"}},
 		{name: "there twice", story: `
 			job a
 			run a 5..9 p1 succeed

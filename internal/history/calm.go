@@ -56,6 +56,8 @@ func calm(a *account, say sayer) {
 	for _, name := range f.Probes {
 		probed(a, name, say)
 	}
+	taken(a, say)
+	left(a, say)
 	for peer, tokens := range f.Charged {
 		if tokens != 0 {
 			say(nil, "%s shows %d tokens as in use, and nothing runs", peer, tokens)
@@ -100,5 +102,47 @@ func probed(a *account, name string, say sayer) {
 		say(&job{mark: name}, "was due, and was not started")
 	case took > a.startWithin():
 		say(&job{mark: name}, "was due, and was started only after %v; the bound is %v", took.Round(time.Millisecond), a.startWithin())
+	}
+}
+
+// taken: what ran on a peer that died is taken from it soon, by a leader that may have to be found first. Poison
+// kills when all other faults are over, too.
+func taken(a *account, say sayer) {
+	within := a.leadWithin() + a.longest(func(h *Hello) time.Duration { return h.SilentAfter + h.BeatEvery })
+	died := map[string]Moment{}
+	for _, p := range a.processes {
+		if n := len(p.events); n > 0 {
+			died[p.name] = p.events[n-1].At
+		}
+	}
+	for _, j := range a.jobs {
+		for _, e := range j.reaps {
+			if took := e.At.Sub(max(a.final.Calm, died[e.Silent])); took > within {
+				say(j, "was taken from %s only %v after the faults; the bound is %v", e.Silent, took.Round(time.Millisecond), within)
+			}
+		}
+	}
+}
+
+// left: a peer whose Run returned nil has settled, by then, all that was started there.
+func left(a *account, say sayer) {
+	bye, asked := map[string]bool{}, map[string]bool{}
+	for _, e := range a.faults {
+		asked[e.Victim] = asked[e.Victim] || e.Fault == "terminate"
+	}
+	for _, p := range a.processes {
+		for _, e := range p.events {
+			bye[p.name] = bye[p.name] || e.What == Leave && e.Err == ""
+			if e.What == Leave && e.At < a.final.Calm && !asked[p.name] {
+				say(nil, "%s ended by itself: %.100s", p.name, e.Err)
+			}
+		}
+	}
+	for _, j := range a.jobs {
+		for _, r := range j.runs {
+			if bye[r.peer] && r.start != nil && r.settle == nil {
+				say(j, "was started by %s, which ended in good order and did not settle it", r.peer)
+			}
+		}
 	}
 }

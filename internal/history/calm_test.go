@@ -27,6 +27,27 @@ func TestWhenNothingGoesWrongAnyMoreEverythingGoesOn(t *testing.T) {
 			wrong: []string{"calm: the backlog never drained"}},
 		{name: "it drains late", story: `final calm=1000 drained=123000`,
 			wrong: []string{"calm: the backlog took 2m2s to drain; the bound is 2m0s"}},
+		{name: "taken over late", story: `
+			job a reruns=1
+			die a 5 p1
+			60000 p3 reap a p1 scheduled
+			run a 60005..60010 p2 succeed attempt=2
+			= a succeeded
+			final calm=100 drained=60020`,
+			wrong: []string{"calm: job id-a (a) was taken from p1 only 59.9s after the faults; the bound is"}},
+		{name: "a peer ends by itself", story: `
+			5 p1 bye
+			final calm=100`,
+			wrong: []string{"calm: p1 ended by itself"}},
+		{name: "a peer that was terminated forgets a run", story: `
+			job a reruns=1
+			die a 5 p1
+			8 n fault terminate on p1
+			10 p1 bye
+			700 p3 reap a p1 scheduled
+			run a 705..710 p2 succeed attempt=2
+			= a succeeded`,
+			wrong: []string{"calm: job id-a (a) was started by p1, which ended in good order and did not settle it"}},
 		{name: "tokens stay charged", story: `final charged=p1:3`,
 			wrong: []string{"calm: p1 shows 3 tokens as in use, and nothing runs"}},
 		{name: "a probe is not started", story: probe + `

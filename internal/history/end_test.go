@@ -17,7 +17,7 @@ func TestAJobEndsOnce(t *testing.T) {
 				"one-end: job id-a (a) was said to have ended in 2 ways: succeeded, missed",
 				"silence: job id-a (a) is missed, and was started by p1"}},
 		{name: "twice in one way", story: `
-			job a
+			job a grace=20ms
 			50 p1 miss a missed
 			51 p2 miss a missed
 			= a missed`,
@@ -55,7 +55,7 @@ func TestAJobEndsOnce(t *testing.T) {
 			= b succeeded`,
 			wrong: []string{"one-end: job id-a (a) was claimed by p1 after it was said to be cancelled"}},
 		{name: "missed though cancelled", story: `
-			job a
+			job a grace=20ms
 			10 c invoke a op=cancel
 			11 c ok a op=cancel
 			= a missed`,

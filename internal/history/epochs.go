@@ -107,7 +107,7 @@ func recorded(j *job, say sayer) {
 // result: what succeeded did so by a handler that was seen to return, and has the result of that one. No
 // other has a result.
 func result(j *job, say sayer) {
-	f := j.final
+	f, quiet := j.final, j.wish != nil && j.wish.Quiet
 	switch {
 	case f == nil || j.workflow:
 		return
@@ -116,7 +116,9 @@ func result(j *job, say sayer) {
 			say(j, "is %s, and has a result, of the run %d", f.State, f.ResultEpoch)
 		}
 		return
-	case f.ResultEpoch != f.Epoch || f.ResultPeer != f.Peer:
+	case quiet && f.ResultEpoch != 0:
+		say(j, "has a result, of the run %d, and leaves none", f.ResultEpoch)
+	case !quiet && (f.ResultEpoch != f.Epoch || f.ResultPeer != f.Peer):
 		say(j, "succeeded by the run %d of %s, and has the result of %d of %s", f.Epoch, f.Peer, f.ResultEpoch, f.ResultPeer)
 	}
 	if r := j.find(f.Epoch, f.Peer); r == nil || r.start == nil || r.end == nil {

@@ -113,6 +113,7 @@ type Wish struct {
 	Unique     string        `json:"unique,omitempty"`   // its key; at most one of a kind lives at a time
 	Fails      int           `json:"fails,omitempty"`    // its first attempts that fail
 	Poison     bool          `json:"poison,omitempty"`   // kills its process
+	Quiet      bool          `json:"quiet,omitempty"`    // leaves no result
 	Workflow   string        `json:"workflow,omitempty"` // the mark of all its workflow's jobs begins so
 	Every      time.Duration `json:"every,omitempty"`    // schedule: between its instants, which are multiples of it since 1970
 	// Forgotten: it is let go of as soon as it has succeeded, so it may be missing in the final state.

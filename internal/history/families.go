@@ -52,7 +52,7 @@ func families(a *account, say sayer) {
 			}
 		}
 		f := j.final
-		if f != nil && f.State == dianemo.Skipped && (f.Reason == "parent" || f.Reason == "") && unsuitable == "" && !unknown {
+		if f != nil && f.State == dianemo.Skipped && (f.Reason == "parent" || f.Reason == "" || len(j.wish.Parents) > 0) && unsuitable == "" && !unknown {
 			say(j, "is skipped, and all its parents have ended as it wants")
 		}
 	}
@@ -88,7 +88,16 @@ func released(j *job, say sayer) {
 // members: what a workflow has come to is what its jobs have. One that was never wholly submitted is cancelled,
 // and so is one that somebody cancelled, unless all of it succeeded.
 func members(a *account, wf *job, say sayer) {
-	if wf.final == nil || !wf.final.State.Finished() || wf.final.Reason == "gate" {
+	if wf.final == nil || !wf.final.State.Finished() {
+		return
+	}
+	if wf.final.Reason == "gate" {
+		for _, m := range a.marks {
+			if m.wish != nil && m.wish.Workflow == wf.id && len(m.oks) > 0 {
+				say(wf, "was accepted, and was given up")
+				break
+			}
+		}
 		return
 	}
 	failed, left, n := "", "", 0

@@ -15,6 +15,19 @@ func TestNoChildIsStartedBeforeItsParentsHaveEndedAsItWants(t *testing.T) {
 			= b succeeded
 			= c succeeded`,
 			wrong: []string{"families: job id-c (c) was started by p1 before its parent b had ended"}},
+		{name: "left out, and nobody chose", story: `
+			job a
+			job b parents=a:succeeded
+			run a 5..9 p1 succeed
+			= a succeeded
+			= b skipped reason=choice`,
+			wrong: []string{"families: job id-b (b) is skipped, and all its parents have ended as it wants"}},
+		{name: "a workflow that was accepted is given up", story: `
+			0 c invoke w/1 op=submit workflow=w call=3
+			9 c ok w/1 op=submit
+			= w/1 cancelled reason=workflow
+			= w cancelled workflow=x reason=gate`,
+			wrong: []string{"families: job w was accepted, and was given up"}},
 		{name: "before the last attempt of a parent", story: `
 			job a retries=1
 			job b parents=a:succeeded|failed

@@ -108,12 +108,12 @@ func TestOnlyWhoWasSilentLosesItsRuns(t *testing.T) {
 func TestOnlyWhatWasNeverStartedIsMissedAndOnlyWhatMayNotRunAgainUnreachable(t *testing.T) {
 	checkRows(t, []row{
 		{name: "missed, and was started", story: `
-			job a reruns=1
+			job a reruns=1 grace=20ms
 			die a 5 p1
 			= a missed unrecorded= runs=0`,
 			wrong: []string{"silence: job id-a (a) is missed, and was started by p1"}},
 		{name: "missed, and has runs", story: `
-			job a
+			job a grace=20ms
 			= a missed runs=1`,
 			wrong: []string{"silence: job id-a (a) is missed, and its record has 1 runs"}},
 		{name: "missed as a hook says, and was started", story: `
@@ -135,7 +135,7 @@ func TestOnlyWhatWasNeverStartedIsMissedAndOnlyWhatMayNotRunAgainUnreachable(t *
 			wrong: []string{"silence: job id-a (a) is unreachable, and its last run was not lost"}},
 
 		{name: "claimed, given back unstarted, and missed", story: `
-			job a
+			job a grace=20ms
 			5 p1 claim a 5
 			6 p1 settle a 5 unstarted
 			700 p2 miss a missed

@@ -23,6 +23,9 @@ func starts(a *account, say sayer) {
 			distance(j, say)
 			early(a, j, say)
 			late(a, j, say)
+			spent(j, say)
+			soon(j, say)
+			feigned(j, say)
 		}
 	}
 }
@@ -206,4 +209,53 @@ func dueBefore(a *account, j *job, i int) (Moment, bool) {
 		return r.settle.At, true
 	}
 	return 0, false
+}
+
+// spent: a job fails by a run of its own, and only when no retry is left.
+func spent(j *job, say sayer) {
+	if !j.whole() || j.final.State != dianemo.Failed {
+		return
+	}
+	n, retried := len(j.final.History), 0
+	for _, h := range j.final.History {
+		if h.Outcome == dianemo.Retry {
+			retried++
+		}
+	}
+	switch {
+	case n == 0:
+		say(j, "failed, and was never run")
+	case j.final.History[n-1].Outcome == dianemo.FailRun && retried < j.wish.Retries:
+		say(j, "failed after it was tried again %s, and had %d retries", times(retried), j.wish.Retries)
+	}
+}
+
+// soon: what ends for its grace had waited for longer than that since it was due, which was its delay after it was asked
+// for or, for one that is tried again, so much after its handler's end, at the earliest.
+func soon(j *job, say sayer) {
+	if j.final != nil && j.final.State == dianemo.Missed && j.wish.Grace == 0 && j.schedule == "" { // a schedule that is paused misses what was due
+		say(j, "is missed, and may wait for ever")
+	}
+	for _, e := range j.misses {
+		var due Moment
+		if n := len(j.runs); n == 0 && j.of != nil && len(j.of.invokes) > 0 {
+			due = j.of.invokes[0].At.Add(j.wish.Delay)
+		} else if n > 0 && j.runs[n-1].outcome == dianemo.Retry && j.runs[n-1].end != nil {
+			due = j.runs[n-1].end.At.Add(j.wish.RetryAfter)
+		} else {
+			continue
+		}
+		if waited := e.At.Sub(due); waited < j.wish.Grace-rounding {
+			say(j, "ended for its grace of %v (%s), and had waited for %v at most", j.wish.Grace, e.State, waited.Round(time.Millisecond))
+		}
+	}
+}
+
+// feigned: an attempt that is made to fail did not succeed.
+func feigned(j *job, say sayer) {
+	for _, r := range j.runs {
+		if r.outcome == dianemo.Succeed && r.start != nil && r.start.Attempt != 0 && r.start.Attempt <= j.wish.Fails {
+			say(j, "succeeded by its attempt %d, and its first %d fail", r.start.Attempt, j.wish.Fails)
+		}
+	}
 }

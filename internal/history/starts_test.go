@@ -13,6 +13,36 @@ func TestAJobIsStartedAsOftenAsItMay(t *testing.T) {
 			wrong: []string{
 				"one-end: job id-a (a) was said to have ended in 2 ways: succeeded, unreachable",
 				"starts: job id-a (a) has neither retries nor reruns, and was started twice: by p1, p2"}},
+		{name: "failed with retries left", story: `
+			job a retries=2
+			run a 5..9 p1 fail
+			= a failed`,
+			wrong: []string{"starts: job id-a (a) failed after it was tried again 0 times, and had 2 retries"}},
+		{name: "failed without a run", story: `
+			job a
+			= a failed`,
+			wrong: []string{"starts: job id-a (a) failed, and was never run"}},
+		{name: "missed without a grace", story: `
+			job a
+			= a missed`,
+			wrong: []string{"starts: job id-a (a) is missed, and may wait for ever"}},
+		{name: "missed before its grace is over", story: `
+			job a grace=1000ms
+			50 p1 miss a missed
+			= a missed`,
+			wrong: []string{"starts: job id-a (a) ended for its grace of 1s (missed), and had waited for 50ms at most"}},
+		{name: "missed before the grace of its retry is over", story: `
+			job a grace=1000ms retries=1 retryAfter=100ms
+			run a 5..9 p1 retry
+			120 p1 miss a failed
+			= a failed`,
+			wrong: []string{"starts: job id-a (a) ended for its grace of 1s (failed), and had waited for 11ms at most"}},
+		{name: "succeeded by an attempt that fails", story: `
+			job a retries=2 fails=2
+			run a 5..9 p1 retry
+			run a 20..25 p1 succeed attempt=2
+			= a succeeded`,
+			wrong: []string{"starts: job id-a (a) succeeded by its attempt 2, and its first 2 fail"}},
 		{name: "more dead than reruns", story: `
 			job a reruns=1
 			die a 5 p1

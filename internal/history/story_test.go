@@ -167,7 +167,7 @@ func (s *story) event(words []string, more map[string]string) {
 	case Invoke:
 		s.call++
 		e.Mark, e.Kind, e.Op, e.Call, e.Wish = word(3), "kind", Enqueue, int64(s.int(more["call"], int(s.call))), s.wish(more)
-		s.wishes[e.Mark] = e.Wish
+		s.wishes[e.Mark], e.Weight = e.Wish, s.int(more["weight"], 1)
 		s.name(&e, more)
 	case OK, Refused, Unknown:
 		e.Mark, e.Kind, e.Op, e.Err = word(3), "kind", Enqueue, strings.ReplaceAll(more["err"], "_", " ")
@@ -238,7 +238,7 @@ func (s *story) name(e *Event, more map[string]string) {
 func (s *story) wish(more map[string]string) *Wish {
 	_, forgotten := more["forgotten"]
 	w := &Wish{Retries: s.int(more["retries"], 0), Reruns: s.int(more["reruns"], 0), RetryAfter: s.duration(more["retryAfter"]),
-		Delay: s.duration(more["delay"]), Grace: s.duration(more["grace"]), Unique: more["unique"], Workflow: more["workflow"],
+		Fails: s.int(more["fails"], 0), Delay: s.duration(more["delay"]), Grace: s.duration(more["grace"]), Unique: more["unique"], Workflow: more["workflow"],
 		Every: s.duration(more["every"]), Forgotten: forgotten}
 	for p := range strings.SplitSeq(more["parents"], ",") {
 		if mark, states, ok := strings.Cut(p, ":"); ok {

@@ -1,5 +1,7 @@
 package history
 
+import "cmp"
+
 // tokens: what runs on a peer at levels from q on weighs no more than its tokens less what is reserved for
 // levels before q, whatever q is. A run is charged before its claim is written down, and until after its
 // handler's end is, so what is written down is never more than what is charged. What was claimed when its
@@ -34,6 +36,9 @@ func tooMuch(a *account, p *process, say sayer) {
 			delete(charged, r)
 		case e.What == Claim && !is, e.What == Start && r.claim == nil && !is:
 			c = charge{min(max(e.Priority, 1), 9), max(e.Weight, 1)}
+			if of := r.job.of; of != nil && len(of.invokes) > 0 { // as it was asked for, whatever the engine takes it for
+				c = charge{min(max(cmp.Or(of.invokes[0].Priority, e.Priority), 1), 9), max(of.invokes[0].Weight, e.Weight, 1)}
+			}
 			charged[r] = c
 			running[c.level] += c.weight
 			if q, most := running.exceeds(p.hello); q > 0 {

@@ -15,6 +15,12 @@ func TestWhatRunsOnAPeerFitsItsTokensAndLeavesTheReserve(t *testing.T) {
 			run a 5..9 p1 succeed weight=6
 			run b 6..8 p1 succeed weight=5` + ends,
 			wrong: []string{"tokens: job id-b (b) made p1 run 11 tokens at levels from 1 on, where it has 10"}},
+		{name: "more than was asked for it", story: `
+			job a weight=6
+			job b weight=6
+			run a 5..9 p1 succeed
+			run b 6..8 p1 succeed` + ends,
+			wrong: []string{"tokens: job id-b (b) made p1 run 12 tokens at levels from 1 on, where it has 10"}},
 		{name: "into the reserve", story: two + `
 			-10 p1 hello tokens=10 reserve=4
 			run a 5..9 p1 succeed weight=4

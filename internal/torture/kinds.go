@@ -18,6 +18,7 @@ type args struct {
 	Stubborn bool `json:",omitempty"`
 	Fails    int  `json:",omitempty"` // how many attempts fail, from the first on
 	Poison   bool `json:",omitempty"` // its process is killed
+	Quiet    bool `json:",omitempty"` // it leaves no result
 }
 
 // result is what each handler leaves.
@@ -69,7 +70,7 @@ var (
 // wish is what the checker is told of a job of this sort.
 func (s sort) wish(a args, o dianemo.Options) history.Wish {
 	w := history.Wish{Retries: s.policy.Retries, Reruns: s.policy.Reruns, Grace: s.policy.Grace,
-		Delay: o.Delay, Unique: o.Unique.Key, Fails: a.Fails, Poison: a.Poison}
+		Delay: o.Delay, Unique: o.Unique.Key, Fails: a.Fails, Poison: a.Poison, Quiet: a.Quiet}
 	urgent := cmp.Or(o.Priority, s.policy.Priority) == 1
 	if w.Retries == 0 && urgent || w.Retries == dianemo.None {
 		w.Retries = 0

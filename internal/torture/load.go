@@ -72,7 +72,7 @@ func (p *producer) mark() string {
 
 // draft chooses how long a job works, and the rest.
 func (p *producer) draft(s sort, options dianemo.Options) draft {
-	a := args{Mark: p.mark(), Work: 5*time.Millisecond + p.within(120*time.Millisecond), Stubborn: p.dice.IntN(8) == 0}
+	a := args{Mark: p.mark(), Work: 5*time.Millisecond + p.within(120*time.Millisecond), Stubborn: p.dice.IntN(8) == 0, Quiet: p.dice.IntN(2) == 0}
 	if p.dice.IntN(120) == 0 { // longer than some faults: runs that are lost go on
 		a.Work = time.Second + p.within(7*time.Second)
 	}
