@@ -149,12 +149,12 @@ var faults = []fault{
 		})
 	}},
 	{name: "maxmemory", exclusive: true, strike: func(n *nemesis, span time.Duration, dice *rand.Rand) error {
-		n.say("maxmemory", "", true)
-		defer n.say("maxmemory", "", false)
 		if err := n.tell("maxmemory", func(ctx context.Context) error { return n.admin.ConfigSet(ctx, "maxmemory", "1").Err() }); err != nil {
 			return err
 		}
+		n.say("maxmemory", "", true)
 		err := n.wait(span)
+		n.say("maxmemory", "", false)
 		if lifted := n.liftMaxmemory(); lifted != nil {
 			return lifted
 		}

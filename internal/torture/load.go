@@ -91,7 +91,7 @@ func (p *producer) within(d time.Duration) time.Duration {
 func (p *producer) one() {
 	switch n := p.dice.IntN(100); {
 	case n < 22:
-		p.enqueue(shortly, p.draft(plain, dianemo.Options{}))
+		p.enqueue(shortly, p.draft(plain, p.settings()))
 	case n < 32:
 		p.enqueue(shortly, p.draft(once, dianemo.Options{}))
 	case n < 40:
@@ -99,7 +99,11 @@ func (p *producer) one() {
 	case n < 50:
 		p.enqueue(shortly, p.draft(flaky, dianemo.Options{}))
 	case n < 56:
-		p.enqueue(shortly, p.draft(brief, dianemo.Options{Priority: []int{1, 3}[p.dice.IntN(2)]}))
+		drafts := make([]draft, []int{1, 20}[p.dice.IntN(10)/9]) // many may wait for longer than they may
+		for i := range drafts {
+			drafts[i] = p.draft(brief, dianemo.Options{Priority: []int{1, 3}[p.dice.IntN(2)]})
+		}
+		p.enqueue(shortly, drafts...)
 	case n < 64:
 		p.enqueue(shortly, p.draft(plain, dianemo.Options{Delay: p.within(2 * time.Second)}))
 	case n < 72:
@@ -108,7 +112,7 @@ func (p *producer) one() {
 		unique := dianemo.Unique{Key: fmt.Sprint("key-", p.dice.IntN(5))}
 		p.enqueue(shortly, p.draft(sole, dianemo.Options{Unique: unique}))
 	case n < 84:
-		drafts := make([]draft, 10+p.dice.IntN(30))
+		drafts := make([]draft, 10+p.dice.IntN(30)+p.dice.IntN(40)/39*200) // some are more than a call to the store carries
 		for i := range drafts {
 			drafts[i] = p.draft([]sort{plain, once, heavy, flaky}[p.dice.IntN(4)], dianemo.Options{})
 		}
@@ -120,6 +124,18 @@ func (p *producer) one() {
 	default:
 		p.cancel()
 	}
+}
+
+// settings are a job's own: each fourth weighs more than its kind says, each fourth is less urgent.
+func (p *producer) settings() dianemo.Options {
+	weight, priority := 2+p.dice.IntN(5), 4+p.dice.IntN(3)
+	switch p.dice.IntN(4) {
+	case 0:
+		return dianemo.Options{Weight: weight}
+	case 1:
+		return dianemo.Options{Priority: priority}
+	}
+	return dianemo.Options{}
 }
 
 // enqueue makes one call with these jobs.
@@ -160,7 +176,7 @@ func (p *producer) enqueueNow(patience time.Duration, drafts ...draft) []error {
 
 func (p *producer) invoke(call int64, op history.Op, d draft) {
 	p.journal.Say(history.Event{What: history.Invoke, Call: call, Op: op, Mark: d.args.Mark, Kind: d.sort.kind.Name(),
-		Priority: cmp.Or(d.options.Priority, d.sort.priority()), Weight: max(1, d.sort.policy.Weight), Wish: &d.wish})
+		Priority: cmp.Or(d.options.Priority, d.sort.priority()), Weight: cmp.Or(d.options.Weight, d.sort.policy.Weight, 1), Wish: &d.wish})
 }
 
 // answer writes down what was said to a call.
@@ -195,11 +211,11 @@ func (p *producer) named(d draft) {
 func (p *producer) family() {
 	parents := make([]draft, 1+p.dice.IntN(2))
 	for i := range parents {
-		parents[i] = p.draft([]sort{member, member, once}[p.dice.IntN(3)], dianemo.Options{}) // once may end unreachable
+		parents[i] = p.draft([]sort{member, member, once, brief}[p.dice.IntN(4)], dianemo.Options{}) // which may end unreachable, missed
 		parents[i].options.ID = parents[i].args.Mark
 	}
 	var children []draft
-	for range 1 + p.dice.IntN(3) {
+	for range 1 + p.dice.IntN(3) + p.dice.IntN(60)/59*150 { // more than are told at a time
 		d := p.draft(member, dianemo.Options{})
 		for _, parent := range parents {
 			on := p.condition()

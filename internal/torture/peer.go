@@ -52,7 +52,6 @@ func runPeer(encoded string) error {
 	rdb := connect(s.Redis)
 	defer rdb.Close()
 	w := &worker{}
-	reserve := map[int]int{1: reserved}
 	peer, err := dianemo.NewPeer(redisstore.New(rdb, redisstore.Options{Namespace: namespace, Partitions: s.Partitions}),
 		dianemo.Config{Tokens: tokens, Reserve: reserve, BeatEvery: beatEvery, SilentAfter: silentAfter, Lease: lease,
 			Finish: finish, StuckAfter: stuckAfter, Load: dianemo.LoadConfig{Off: true}, Hooks: w.hooks(),

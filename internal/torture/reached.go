@@ -49,7 +49,7 @@ func (n *nemesis) reached(chosen []fault, events []history.Event, epoch history.
 		"script-flush":    {"NOSCRIPT answers", n.noScript.Load()},
 		"client-kill":     {"clients killed", n.killedClients.Load()},
 		"debug-sleep":     {"beats that all missed", t.silence["debug-sleep"]},
-		"maxmemory":       {"calls refused, OOM", n.full.Load()},
+		"maxmemory":       {"calls refused, OOM, and runs that went on", min(n.full.Load(), t.whileFull)},
 		"poison":          {"peers that died of a job", t.poisoned},
 	}
 	var all []reach
@@ -84,6 +84,7 @@ type tally struct {
 	leaderless map[string]int64 // instants of schedules
 	silence    map[string]int64 // beats
 	outlasted  map[string]int64
+	whileFull  int64 // claims and settlements
 	shutdowns  int64
 	stale      int64 // results that were refused
 	slow       int64
@@ -99,6 +100,9 @@ func (t *tally) struckInAll() (sum int) {
 	return sum
 }
 
+// hooksLate is how long after an edge its hook is heard.
+const hooksLate = 100 * time.Millisecond
+
 func tallied(events []history.Event, epoch history.Moment) *tally {
 	t := &tally{struck: map[string]int{}, reapedFrom: map[string]int64{}, deposed: map[string]int64{},
 		leaderless: map[string]int64{}, silence: map[string]int64{}, outlasted: map[string]int64{}}
@@ -107,8 +111,12 @@ func tallied(events []history.Event, epoch history.Moment) *tally {
 	ended := map[string]bool{}              // poison jobs' runs that came to an end
 	var headless string                     // the fault that took the leader
 	var since, lastBeat history.Moment
-	var quiet string // the fault during which nobody can beat
+	var quiet string        // the fault during which nobody can beat
+	var full history.Moment // since when Redis has been full; 0 if it is not
 	for _, e := range events {
+		if full != 0 && e.At.Sub(full) > hooksLate && (e.What == history.Claim || e.What == history.Settle && !e.Stale) {
+			t.whileFull++
+		}
 		switch e.What {
 		case history.Fault:
 			if e.On {
@@ -130,6 +138,10 @@ func tallied(events []history.Event, epoch history.Moment) *tally {
 					for _, n := range running {
 						t.outlasted[e.Fault] += n
 					}
+				}
+			case "maxmemory":
+				if full = 0; e.On {
+					full = e.At
 				}
 			case "cut-all", "debug-sleep":
 				if quiet != "" { // with the last one

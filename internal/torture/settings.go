@@ -17,8 +17,10 @@ const (
 	namespace   = "torture"
 	peersAtOnce = 4
 	tokens      = 8
-	reserved    = 2 // for priority 1
 )
+
+// reserve is for priority 1, and for those up to 3.
+var reserve = map[int]int{1: 2, 3: 1}
 
 // redisTimeout is short, so that a dead connection is noticed while a fault lasts.
 const redisTimeout = 700 * time.Millisecond
