@@ -302,4 +302,110 @@ var bugs = []bug{
 		edits: []edit{{"redisstore/keys.go", `	return string(t) + "call:" + string(edge) + ":" + caller`,
 			`	return "call:" + string(t) + string(edge) + ":" + caller`}},
 	},
+	{
+		name:   "stale-group",
+		what:   "a success without a result, of which many are settled together, is taken from whoever brings it",
+		faults: []string{"pause-peer", "pause-leader"},
+		by:     []string{"epochs", "one-end", "starts", "records"},
+		edits: []edit{{"redisstore/settle.lua", `      if not m or m.epoch ~= epoch or m.peer ~= peer then
+        refuse(id, epoch)`, `      if not m then
+        refuse(id, epoch)`}},
+	},
+	{
+		name:   "weight-ignored",
+		what:   "a peer claims each kind as if its jobs weighed one token",
+		faults: mild,
+		by:     []string{"tokens"},
+		edits: []edit{{"work.go", `Weight: inherit(kind.policy.Weight, 1),`,
+			`Weight: 1,`}},
+	},
+	{
+		name:   "own-weight-ignored",
+		what:   "a claim takes a job for as heavy as its kind, whatever it says of itself",
+		faults: mild,
+		by:     []string{"tokens"},
+		edits: []edit{{"redisstore/claim.lua", `if m then weighs, size = tonumber(m.weight) or weight, tonumber(m.size) or 0 end`,
+			`if m then size = tonumber(m.size) or 0 end`}},
+	},
+	{
+		name:   "one-reserve",
+		what:   "only the reserve of the level before is kept from a job, not those of all levels before",
+		faults: []string{"cut-all"},
+		by:     []string{"tokens"},
+		edits: []edit{{"tokens.go", `		reserved += l.reserve[q]`,
+			`		reserved = l.reserve[q]`}},
+	},
+	{
+		name:   "rerun-costs-retry",
+		what:   "a run that was lost uses up one of the job's retries",
+		faults: []string{"kill-peer"},
+		by:     []string{"starts"},
+		edits:  []edit{{"run.go", `if r.fails < retries {`, `if r.attempt <= retries {`}},
+	},
+	{
+		name:   "grace-halved",
+		what:   "a claim ends what has waited for half its grace",
+		faults: []string{"cut-all"},
+		by:     []string{"starts"},
+		edits: []edit{{"redisstore/claim.lua", `local earliest = grace >= 0 and now - grace or -math.huge`,
+			`local earliest = grace >= 0 and now - grace / 2 or -math.huge`}},
+	},
+	{
+		name:   "lane-missed",
+		what:   "when one job of a lane is too late, all that are due there are missed",
+		faults: []string{"cut-all"},
+		by:     []string{"starts"},
+		edits:  []edit{{"redisstore/miss.lua", `local before = '(' .. int(now - ARGV[7])`, `local before = int(now)`}},
+	},
+	{
+		name:   "results-left",
+		what:   "a peer that shuts down does not wait for its results to be stored",
+		faults: []string{"terminate", "delay", "drop-settles"},
+		by:     []string{"calm"},
+		edits: []edit{{"work.go", `func (part *partition) idle() bool { return part.count() == 0 }`,
+			`func (part *partition) idle() bool { return len(part.runs()) == 0 }`}},
+	},
+	{
+		name:   "late-takeover",
+		what:   "a claim makes its peer live for 20 seconds, not for as long as it may be silent",
+		faults: []string{"kill-peer"},
+		by:     []string{"calm"},
+		edits:  []edit{{"redisstore/turn.go", `args = append(args, claim.SilentAfter.Milliseconds(), hold)`, `args = append(args, 10*claim.SilentAfter.Milliseconds(), hold)`}},
+	},
+	{
+		name:   "quits-on-outage",
+		what:   "a peer that can't show itself ends",
+		faults: []string{"redis-kill"},
+		by:     []string{"calm"},
+		edits:  []edit{{"beat.go", `if errors.Is(err, ErrLayout) {`, `if err != nil {`}},
+	},
+	{
+		name:   "last-parcel",
+		what:   "of a large enqueue only each partition's last part is sent",
+		faults: mild,
+		by:     []string{"acknowledged"},
+		edits: []edit{{"outbox.go", `			parcels = append(parcels, p.parcel)
+`, ``}, {"outbox.go", `	return parcels
+`, `	for _, p := range last {
+		parcels = append(parcels, p.parcel)
+	}
+	return parcels
+`}},
+	},
+	{
+		name:   "first-page",
+		what:   "only the first hundred children are told",
+		faults: mild,
+		by:     []string{"one-end", "calm", "records"},
+		edits:  []edit{{"redisstore/heirs.lua", `#edges < left and 1 or 0`, `1`}},
+	},
+	{
+		name:   "untold-of-missed",
+		what:   "the children of a job that is missed are not told",
+		faults: []string{"cut-all"},
+		by:     []string{"one-end", "calm", "records"},
+		edits: []edit{{"redisstore/miss.lua", `  bequeath(ids)
+`, ``}, {"redisstore/claim.lua", `bequeath(gone)
+touch(`, `touch(`}},
+	},
 }
