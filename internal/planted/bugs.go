@@ -377,7 +377,7 @@ var bugs = []bug{
 		what:   "a peer that can't show itself ends",
 		faults: []string{"redis-kill"},
 		by:     []string{"calm"},
-		edits:  []edit{{"beat.go", `if errors.Is(err, ErrLayout) {`, `if err != nil {`}},
+		edits:  []edit{{"beat.go", `if errors.Is(err, ErrLayout) {`, `if err != nil || errors.Is(err, ErrLayout) {`}},
 	},
 	{
 		name:   "last-parcel",

@@ -112,7 +112,7 @@ func (p *producer) one() {
 		unique := dianemo.Unique{Key: fmt.Sprint("key-", p.dice.IntN(5))}
 		p.enqueue(shortly, p.draft(sole, dianemo.Options{Unique: unique}))
 	case n < 84:
-		drafts := make([]draft, 10+p.dice.IntN(30)+p.dice.IntN(40)/39*200) // some are more than a call to the store carries
+		drafts := make([]draft, 10+p.dice.IntN(30)+p.dice.IntN(60)/59*600) // some are more than one call to each partition carries
 		for i := range drafts {
 			drafts[i] = p.draft([]sort{plain, once, heavy, flaky}[p.dice.IntN(4)], dianemo.Options{})
 		}

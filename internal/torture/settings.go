@@ -19,8 +19,8 @@ const (
 	tokens      = 8
 )
 
-// reserve is for priority 1, and for those up to 3.
-var reserve = map[int]int{1: 2, 3: 1}
+// reserve is for priority 1, and for 1 and 2.
+var reserve = map[int]int{1: 1, 2: 2}
 
 // redisTimeout is short, so that a dead connection is noticed while a fault lasts.
 const redisTimeout = 700 * time.Millisecond
