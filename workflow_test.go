@@ -366,31 +366,37 @@ func TestJobsOnTheLongestPathGoFirst(t *testing.T) {
 		c := client(t, store)
 		lines := []string{"root", "link-1 +root"}
 		var s script
-		released := make(chan string, 100)
+		var released [6]chan struct{} // by link
+		for i := range released {
+			released[i] = make(chan struct{})
+		}
+		next := 2 // link; one handler runs at a time
 		for i := range 10 {
 			name := fmt.Sprintf("child-%d", i)
 			lines = append(lines, name+" +root")
 			if i < 4 {
 				// A job and what comes after it is claimed before its children are told of its end.
 				s.set(name, func(context.Context, *dianemo.Job[Args]) error {
-					receive(t, released)
+					receive(t, released[min(next, 5)])
 					return nil
 				})
 			}
 		}
+		due := make(chan time.Duration, 1)
 		for i := 2; i <= 5; i++ {
 			lines = append(lines, fmt.Sprintf("link-%d +link-%d", i, i-1))
+			s.set(fmt.Sprintf("link-%d", i), func(_ context.Context, job *dianemo.Job[Args]) error {
+				if next = i + 1; i == 3 {
+					due <- time.Since(job.Due)
+				}
+				return nil
+			})
 		}
-		due := make(chan time.Duration, 1)
-		s.set("link-3", func(_ context.Context, job *dianemo.Job[Args]) error {
-			due <- time.Since(job.Due)
-			return nil
-		})
 		id := submit(t, c, plan("long", false, lines...))
 		claimed := make(chan dianemo.ClaimInfo, 100)
 		hooks := &dianemo.Hooks{Claim: func(i dianemo.ClaimInfo) { claimed <- i }, Release: func(i dianemo.ReleaseInfo) {
 			if i.State == dianemo.Scheduled && strings.Contains(i.ID, "@link-") && !strings.HasSuffix(i.ID, "-1") {
-				released <- i.ID
+				close(released[i.ID[len(i.ID)-1]-'0'])
 			}
 		}}
 		start(t, store, dianemo.Config{Tokens: 1, Hooks: hooks}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, s.run)) })
