@@ -250,6 +250,16 @@ func (j *job) whole() bool {
 	return j.final != nil && len(j.final.History) == j.final.Runs && j.final.State.Finished()
 }
 
+// ended is how many runs did so, by the record.
+func (j *job) ended(outcome dianemo.Outcome) (n int) {
+	for _, h := range j.final.History {
+		if h.Outcome == outcome {
+			n++
+		}
+	}
+	return n
+}
+
 func (j *job) find(epoch int64, peer string) *run {
 	for _, r := range j.runs {
 		if r.epoch == epoch && r.peer == peer {

@@ -124,16 +124,17 @@ func taken(a *account, say sayer) {
 	}
 }
 
-// left: a peer whose Run returned nil has settled, by then, all that was started there.
+// left: no peer ends before it is told to, and one whose Run returned nil has settled, by then, all that was started
+// there.
 func left(a *account, say sayer) {
-	bye, asked := map[string]bool{}, map[string]bool{}
+	bye, terminated := map[string]bool{}, map[string]bool{}
 	for _, e := range a.faults {
-		asked[e.Victim] = asked[e.Victim] || e.Fault == "terminate"
+		terminated[e.Victim] = terminated[e.Victim] || e.Fault == "terminate"
 	}
 	for _, p := range a.processes {
 		for _, e := range p.events {
 			bye[p.name] = bye[p.name] || e.What == Leave && e.Err == ""
-			if e.What == Leave && e.At < a.final.Calm && !asked[p.name] {
+			if e.What == Leave && e.At < a.final.Calm && !terminated[p.name] {
 				say(nil, "%s ended by itself: %.100s", p.name, e.Err)
 			}
 		}

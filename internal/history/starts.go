@@ -57,16 +57,8 @@ func often(j *job, say sayer) {
 		}
 	}
 	if j.whole() {
-		free = 0
-		lost := 0
-		for _, h := range j.final.History {
-			switch h.Outcome {
-			case dianemo.GiveBack, dianemo.Postpone:
-				free++
-			case dianemo.Lost:
-				lost++
-			}
-		}
+		lost := j.ended(dianemo.Lost)
+		free = j.ended(dianemo.GiveBack) + j.ended(dianemo.Postpone)
 		if j.final.State == dianemo.Unreachable || j.final.State == dianemo.Cancelled {
 			lost-- // the last of these was not started again
 		}
@@ -216,13 +208,7 @@ func spent(j *job, say sayer) {
 	if !j.whole() || j.final.State != dianemo.Failed {
 		return
 	}
-	n, retried := len(j.final.History), 0
-	for _, h := range j.final.History {
-		if h.Outcome == dianemo.Retry {
-			retried++
-		}
-	}
-	switch {
+	switch n, retried := len(j.final.History), j.ended(dianemo.Retry); {
 	case n == 0:
 		say(j, "failed, and was never run")
 	case j.final.History[n-1].Outcome == dianemo.FailRun && retried < j.wish.Retries:

@@ -35,10 +35,11 @@ func tooMuch(a *account, p *process, say sayer) {
 			running[c.level] -= c.weight
 			delete(charged, r)
 		case e.What == Claim && !is, e.What == Start && r.claim == nil && !is:
-			c = charge{min(max(e.Priority, 1), 9), max(e.Weight, 1)}
+			level, weight := e.Priority, e.Weight
 			if of := r.job.of; of != nil && len(of.invokes) > 0 { // as it was asked for, whatever the engine takes it for
-				c = charge{min(max(cmp.Or(of.invokes[0].Priority, e.Priority), 1), 9), max(of.invokes[0].Weight, e.Weight, 1)}
+				level, weight = cmp.Or(of.invokes[0].Priority, level), max(of.invokes[0].Weight, weight)
 			}
+			c = charge{min(max(level, 1), 9), max(weight, 1)}
 			charged[r] = c
 			running[c.level] += c.weight
 			if q, most := running.exceeds(p.hello); q > 0 {

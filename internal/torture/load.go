@@ -99,7 +99,11 @@ func (p *producer) one() {
 	case n < 50:
 		p.enqueue(shortly, p.draft(flaky, dianemo.Options{}))
 	case n < 56:
-		drafts := make([]draft, []int{1, 20}[p.dice.IntN(10)/9]) // many may wait for longer than they may
+		n := 1
+		if p.dice.IntN(10) == 9 { // some of which will wait for longer than they may
+			n = 20
+		}
+		drafts := make([]draft, n)
 		for i := range drafts {
 			drafts[i] = p.draft(brief, dianemo.Options{Priority: []int{1, 3}[p.dice.IntN(2)]})
 		}
@@ -112,7 +116,11 @@ func (p *producer) one() {
 		unique := dianemo.Unique{Key: fmt.Sprint("key-", p.dice.IntN(5))}
 		p.enqueue(shortly, p.draft(sole, dianemo.Options{Unique: unique}))
 	case n < 84:
-		drafts := make([]draft, 10+p.dice.IntN(30)+p.dice.IntN(60)/59*600) // some are more than one call to each partition carries
+		n := 10 + p.dice.IntN(30)
+		if p.dice.IntN(60) == 59 { // more than one call to each partition carries
+			n += 600
+		}
+		drafts := make([]draft, n)
 		for i := range drafts {
 			drafts[i] = p.draft([]sort{plain, once, heavy, flaky}[p.dice.IntN(4)], dianemo.Options{})
 		}
@@ -215,7 +223,11 @@ func (p *producer) family() {
 		parents[i].options.ID = parents[i].args.Mark
 	}
 	var children []draft
-	for range 1 + p.dice.IntN(3) + p.dice.IntN(60)/59*150 { // more than are told at a time
+	n := 1 + p.dice.IntN(3)
+	if p.dice.IntN(60) == 59 { // more than are told at a time
+		n += 150
+	}
+	for range n {
 		d := p.draft(member, dianemo.Options{})
 		for _, parent := range parents {
 			on := p.condition()

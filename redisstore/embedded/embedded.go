@@ -1,18 +1,21 @@
 // Package embedded is a [dianemo.Store] that needs no server: the scripts of
 // redisstore, run by miniredis inside this process. It is for a quick start and
-// for tests, above all those that need a clock of their own. Nothing outlives
-// the process, and no other process can reach it. Lanes of more than some
-// thousand jobs make it slow.
+// for tests, above all those that need a clock of their own: SetTime stops the
+// store's clock, and in a bubble of testing/synctest a whole program runs by the
+// bubble's. Nothing outlives the process, and no other process can reach it.
+// Lanes of more than some thousand jobs make it slow.
 package embedded
 
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/dianemo/dianemo"
 	"github.com/dianemo/dianemo/redisstore"
@@ -28,17 +31,34 @@ type Store struct {
 	now time.Time // zero: the real time
 }
 
-// New starts an embedded Redis on a free port of the loopback interface. Close
-// it when done.
+// New starts an embedded Redis, which is reached through memory alone. Close it
+// when done.
 func New(options redisstore.Options) (*Store, error) {
-	server, err := miniredis.Run()
+	server := miniredis.NewMiniRedis()
+	first, err := server.Dial() // which starts it without a port
 	if err != nil {
 		return nil, fmt.Errorf("embedded: start: %w", err)
 	}
+	if err := first.Close(); err != nil {
+		return nil, fmt.Errorf("embedded: start: %w", err)
+	}
 	server.ClockTTL(true) // leases and the memory of calls expire by its clock
-	client := redis.NewClient(&redis.Options{Addr: server.Addr(), DisableIdentity: true})
+	client := redis.NewClient(&redis.Options{
+		Addr:                     "127.0.0.1:0", // never dialled; a name, or the default, would be looked up
+		Dialer:                   dialer(server),
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
 	options.Plain = true
 	return &Store{Store: redisstore.New(client, options), server: server, client: client}, nil
+}
+
+func dialer(server *miniredis.Miniredis) func(context.Context, string, string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) {
+		client, end := pipe()
+		server.Server().ServeConn(end)
+		return client, nil
+	}
 }
 
 // Close stops the Redis; what it held is gone.
