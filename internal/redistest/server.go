@@ -5,6 +5,7 @@ package redistest
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -61,9 +62,18 @@ func Start(tb testing.TB, args ...string) *Server {
 	return s
 }
 
+// parallel is how many tests of a package run at a time: most of them wait for a
+// peer or a server for most of their time.
+const parallel = 16
+
 // Main is for a TestMain: it runs the tests with one server for all of them,
-// and returns the exit status.
+// and returns the exit status. Unless -parallel says otherwise, 16 parallel tests
+// run at a time.
 func Main(m *testing.M, use func(*Server)) int {
+	if err := runMore(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	server, err := Launch()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -76,6 +86,16 @@ func Main(m *testing.M, use func(*Server)) int {
 		return 1
 	}
 	return code
+}
+
+func runMore() error {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return nil
+	}
+	return flag.Set("test.parallel", strconv.Itoa(parallel))
 }
 
 // Launch starts a server and returns once it answers. args are appended to the
