@@ -31,6 +31,10 @@ type Store struct {
 	now time.Time // zero: the real time
 }
 
+// connections are so many that no call waits for one. go-redis shares the timers of
+// such waits among all clients of a process, and those of a bubble must not leave it.
+const connections = 10_000
+
 // New starts an embedded Redis, which is reached through memory alone. Close it
 // when done.
 func New(options redisstore.Options) (*Store, error) {
@@ -46,6 +50,7 @@ func New(options redisstore.Options) (*Store, error) {
 	client := redis.NewClient(&redis.Options{
 		Addr:                     "127.0.0.1:0", // never dialled; a name, or the default, would be looked up
 		Dialer:                   dialer(server),
+		PoolSize:                 connections,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})

@@ -1,5 +1,0 @@
-//go:build !race
-
-package dianemo_test
-
-const raced = false
