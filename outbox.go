@@ -256,6 +256,9 @@ func (c *Client) transmit(box *outbox, line *line, batch []*parcel, records []Re
 		if !pause(c.ctx, backoff(attempt, 20*time.Millisecond, time.Second)) {
 			return reply, fmt.Errorf("%w: %w: %w", ErrUnconfirmed, ErrClosed, err)
 		}
+		if !box.awaited(batch, err) { // the last one left meanwhile, and may be giving up what this would still write
+			return reply, err
+		}
 	}
 }
 
