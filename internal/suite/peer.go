@@ -15,7 +15,7 @@ import (
 var Quiet = slog.New(slog.DiscardHandler)
 
 // Quick settings make a leader soon, and again when a store's clock has leapt.
-var Quick = dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond}
+var Quick = dianemo.Config{BeatEvery: 100 * time.Millisecond, Lease: time.Second}
 
 // A Running peer, and what it settled.
 type Running struct {

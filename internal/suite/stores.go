@@ -14,6 +14,7 @@ import (
 
 	"github.com/dianemo/dianemo"
 	"github.com/dianemo/dianemo/internal/redistest"
+	"github.com/dianemo/dianemo/internal/sample"
 	"github.com/dianemo/dianemo/redisstore"
 	"github.com/dianemo/dianemo/redisstore/embedded"
 )
@@ -42,6 +43,15 @@ func EachVirtual(t *testing.T, test func(t *testing.T, store dianemo.Store)) {
 	})
 }
 
+// EachOnTime is for tests that wait for real seconds, or hold what happens to its
+// time: it runs them in virtual time, and in the long form on a real Redis, too.
+func EachOnTime(t *testing.T, test func(t *testing.T, store dianemo.Store)) {
+	EachVirtual(t, test)
+	if sample.Long(t) {
+		EachReal(t, test)
+	}
+}
+
 // EachInRealTime is Each without a bubble, in which time stands still for as long
 // as anything runs: for tests that keep their peers busy.
 func EachInRealTime(t *testing.T, test func(t *testing.T, store dianemo.Store)) {
@@ -52,6 +62,14 @@ func EachInRealTime(t *testing.T, test func(t *testing.T, store dianemo.Store)) 
 // EachReal runs a test on a real Redis with 1 and 8 partitions.
 func EachReal(t *testing.T, test func(t *testing.T, store dianemo.Store)) {
 	each(t, "redis", func(t *testing.T, partitions int) { test(t, Redis(t, Server.Client(t), partitions)) })
+}
+
+// RunVirtual runs a sub-test in parallel, in a bubble of virtual time.
+func RunVirtual(t *testing.T, name string, test func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, test)
+	})
 }
 
 func each(t *testing.T, name string, test func(t *testing.T, partitions int)) {

@@ -51,6 +51,7 @@ func New(options redisstore.Options) (*Store, error) {
 		Addr:                     "127.0.0.1:0", // never dialled; a name, or the default, would be looked up
 		Dialer:                   dialer(server),
 		PoolSize:                 connections,
+		ReadTimeout:              -1, // nothing gets lost on the way, so an answer is only late
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})

@@ -114,7 +114,7 @@ func TestAHandlerThatGoesOnAfterItsTimeoutKeepsItsSlot(t *testing.T) {
 	var kind dianemo.Kind[suite.Args]
 	var inside, most atomic.Int64
 	begun, free := make(chan string, 10), make(chan struct{})
-	config := dianemo.Config{Tokens: 1, BeatEvery: 50 * time.Millisecond, SilentAfter: time.Hour, StuckAfter: 10 * time.Millisecond}
+	config := dianemo.Config{Tokens: 1, BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour, StuckAfter: 10 * time.Millisecond}
 	peer := suite.Start(t, store, config, func(p *dianemo.Peer) {
 		policy := dianemo.Policy{Timeout: 50 * time.Millisecond, Retries: 5, RetryIn: dianemo.Every(time.Hour)}
 		kind = suite.Handle(t, p, "kind", policy, func(ctx context.Context, job *dianemo.Job[suite.Args]) error {
@@ -192,7 +192,7 @@ func TestAJobLosesNoAttemptToAPeerThatLacksItsKind(t *testing.T) {
 	store := suite.Redis(t, suite.Server.Client(t), 1)
 	var known dianemo.Kind[suite.Args]
 	rounds := &choreStore{store, make(chan struct{}, 10_000)}
-	without := suite.Start(t, rounds, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: time.Hour}, func(p *dianemo.Peer) {
+	without := suite.Start(t, rounds, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour}, func(p *dianemo.Peer) {
 		known = suite.Handle(t, p, "known", dianemo.Policy{}, suite.Returns(nil))
 	})
 	lacked := dianemo.NewKind[suite.Args]("lacked", dianemo.Policy{Retries: dianemo.None})
@@ -227,7 +227,7 @@ func TestACancelledJobIsNotTriedAgain(t *testing.T) {
 			}
 			var kind dianemo.Kind[suite.Args]
 			begun := make(chan string, 10)
-			peer := suite.Start(t, to, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: time.Hour}, func(p *dianemo.Peer) {
+			peer := suite.Start(t, to, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour}, func(p *dianemo.Peer) {
 				policy := dianemo.Policy{Retries: 5, Reruns: 5, RetryIn: dianemo.Every(0)}
 				kind = suite.Handle(t, p, "kind", policy, func(ctx context.Context, job *dianemo.Job[suite.Args]) error {
 					begun <- job.ID

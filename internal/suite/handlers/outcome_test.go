@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -121,29 +122,31 @@ func untilEnd(cause error) func(context.Context, *dianemo.Job[suite.Args]) error
 // failed. The store's clock is moved by the test.
 func TestPriorityTwoIsTriedFourTimes(t *testing.T) {
 	t.Parallel()
-	store := suite.Embedded(t, 1)
-	var kind dianemo.Kind[suite.Args]
-	peer := suite.Start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: 24 * time.Hour, Lease: 24 * time.Hour}, func(p *dianemo.Peer) {
-		kind = suite.Handle(t, p, "kind", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[suite.Args]) error {
-			return fmt.Errorf("attempt %d", job.Attempt)
+	synctest.Test(t, func(t *testing.T) {
+		store := suite.Embedded(t, 1)
+		var kind dianemo.Kind[suite.Args]
+		peer := suite.Start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: 24 * time.Hour, Lease: 24 * time.Hour}, func(p *dianemo.Peer) {
+			kind = suite.Handle(t, p, "kind", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[suite.Args]) error {
+				return fmt.Errorf("attempt %d", job.Attempt)
+			})
 		})
-	})
-	id := suite.Enqueue(t, peer, kind, dianemo.Options{})
-	for attempt := 1; attempt <= 4; attempt++ {
-		settled := peer.Next()
-		require.Equal(t, fmt.Sprintf("attempt %d", attempt), settled.Error)
-		job := suite.Get(t, peer, id)
-		require.Len(t, job.History, attempt)
-		if attempt == 4 {
-			require.Equal(t, dianemo.Failed, job.State)
-			return
+		id := suite.Enqueue(t, peer, kind, dianemo.Options{})
+		for attempt := 1; attempt <= 4; attempt++ {
+			settled := peer.Next()
+			require.Equal(t, fmt.Sprintf("attempt %d", attempt), settled.Error)
+			job := suite.Get(t, peer, id)
+			require.Len(t, job.History, attempt)
+			if attempt == 4 {
+				require.Equal(t, dianemo.Failed, job.State)
+				return
+			}
+			require.Equal(t, dianemo.Retrying, job.State)
+			store.Advance(30*time.Minute - 2*time.Second)
+			require.Equal(t, dianemo.Retrying, suite.Get(t, peer, id).State, "not before its time")
+			require.Empty(t, peer.Settled)
+			store.Advance(2 * time.Second)
 		}
-		require.Equal(t, dianemo.Retrying, job.State)
-		store.Advance(30*time.Minute - 2*time.Second)
-		require.Equal(t, dianemo.Retrying, suite.Get(t, peer, id).State, "not before its time")
-		require.Empty(t, peer.Settled)
-		store.Advance(2 * time.Second)
-	}
+	})
 }
 
 func TestTheLastTenRunsAreKept(t *testing.T) {

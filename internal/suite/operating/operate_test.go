@@ -425,7 +425,7 @@ func TestWithoutMessagesAPeerLearnsAtABeatThatItIsDrained(t *testing.T) {
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		counting := &countingStore{Store: suite.DeafStore{Store: store}}
 		var kind dianemo.Kind[suite.Args]
-		peer := suite.Start(t, counting, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: time.Hour}, func(p *dianemo.Peer) {
+		peer := suite.Start(t, counting, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour}, func(p *dianemo.Peer) {
 			kind = suite.Handle(t, p, "kind", dianemo.Policy{}, suite.Returns(nil))
 		})
 		c := suite.Client(t, store)
@@ -655,7 +655,7 @@ func TestACrashOfItsPeerFreesAUniqueKey(t *testing.T) {
 	options := dianemo.Options{Unique: dianemo.Unique{Key: "key"}}
 	first := suite.Enqueue(t, c, kind, options)
 	lane := dianemo.Lane{Kind: "kind", Priority: 2, Grace: 24 * time.Hour}
-	claim := dianemo.Claim{Limit: 1, Lanes: []dianemo.ClaimLane{{Lane: lane, Weight: 1}}, BeatEvery: 50 * time.Millisecond, SilentAfter: 200 * time.Millisecond}
+	claim := dianemo.Claim{Limit: 1, Lanes: []dianemo.ClaimLane{{Lane: lane, Weight: 1}}, BeatEvery: 500 * time.Millisecond, SilentAfter: 2 * time.Second}
 	for level := range claim.Room {
 		claim.Room[level] = 1
 	}
@@ -666,7 +666,7 @@ func TestACrashOfItsPeerFreesAUniqueKey(t *testing.T) {
 	_, err = kind.EnqueueWith(t.Context(), c, suite.Args{}, options)
 	require.ErrorIs(t, err, dianemo.ErrExists)
 	reaped := make(chan dianemo.ReapInfo, 1)
-	suite.Start(t, store, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: 200 * time.Millisecond, Hooks: &dianemo.Hooks{Reap: func(i dianemo.ReapInfo) { reaped <- i }}},
+	suite.Start(t, store, dianemo.Config{BeatEvery: 500 * time.Millisecond, SilentAfter: 2 * time.Second, Hooks: &dianemo.Hooks{Reap: func(i dianemo.ReapInfo) { reaped <- i }}},
 		func(*dianemo.Peer) {})
 	require.Equal(t, dianemo.Unreachable, suite.Receive(t, reaped).State)
 	require.NotEqual(t, first, suite.Enqueue(t, c, kind, options))

@@ -13,16 +13,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/sample"
 	"github.com/dianemo/dianemo/internal/suite"
 	"github.com/dianemo/dianemo/redisstore"
 	"github.com/dianemo/dianemo/redisstore/embedded"
 )
 
 // Under load, repair finds nothing, and nothing is lost or run twice.
-func TestRepairDisturbsNothingThatRuns(t *testing.T) {
+func TestRepairDisturbsNothingThatRuns_Long(t *testing.T) {
 	t.Parallel()
 	suite.EachInRealTime(t, func(t *testing.T, store dianemo.Store) {
-		const jobs = 2000
+		jobs := sample.Part(t, 2000, 10)
 		var mu sync.Mutex
 		starts := map[string]int{}
 		var done atomic.Int64
@@ -40,7 +41,7 @@ func TestRepairDisturbsNothingThatRuns(t *testing.T) {
 			if job.Args.N%10 == 5 && again == 1 {
 				return dianemo.Snooze(time.Millisecond)
 			}
-			if done.Add(1) == jobs {
+			if int(done.Add(1)) == jobs {
 				close(finished)
 			}
 			return job.SetResult(job.Args.N)
@@ -52,7 +53,7 @@ func TestRepairDisturbsNothingThatRuns(t *testing.T) {
 		}}
 		kind := dianemo.NewKind[suite.Args]("kind", policy)
 		for range 2 {
-			suite.Start(t, store, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: time.Minute, Hooks: hooks}, func(p *dianemo.Peer) {
+			suite.Start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: time.Minute, Hooks: hooks}, func(p *dianemo.Peer) {
 				require.NoError(t, kind.Handle(p, run))
 			})
 		}
@@ -125,7 +126,7 @@ func TestWorkGoesOnWhateverKeyBreaks(t *testing.T) {
 				}
 				return job.SetResult(1)
 			}
-			config := dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, SilentAfter: time.Minute}
+			config := dianemo.Config{BeatEvery: 100 * time.Millisecond, Lease: time.Second, SilentAfter: time.Minute}
 			peer := suite.Start(t, store, config, func(p *dianemo.Peer) {
 				kind = suite.Handle(t, p, "kind", dianemo.Policy{}, work)
 				other = suite.Handle(t, p, "other", dianemo.Policy{}, work)
@@ -195,7 +196,7 @@ func TestTheLeaderRepairs(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		repaired := make(chan dianemo.RepairInfo, 100)
-		suite.Start(t, store, dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, Hooks: &dianemo.Hooks{Repair: func(i dianemo.RepairInfo) { repaired <- i }}},
+		suite.Start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, Lease: time.Second, Hooks: &dianemo.Hooks{Repair: func(i dianemo.RepairInfo) { repaired <- i }}},
 			func(p *dianemo.Peer) { suite.Handle(t, p, "foreign", dianemo.Policy{}, suite.Returns(nil)) })
 		c := suite.Client(t, store)
 		id := suite.Enqueue(t, c, dianemo.NewKind[suite.Args]("kind", dianemo.Policy{}), dianemo.Options{})

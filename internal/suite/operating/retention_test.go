@@ -100,7 +100,7 @@ func TestTheLeaderTrimsKindsOfOthersByWhatTheyDeclared(t *testing.T) {
 
 		trimmed := make(chan dianemo.TrimInfo, 100)
 		// On a busy machine a bid takes longer than a short lease lasts, and nobody leads for long enough.
-		suite.Start(t, store, dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: time.Hour, Hooks: &dianemo.Hooks{Trim: func(i dianemo.TrimInfo) { trimmed <- i }}},
+		suite.Start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, Lease: time.Hour, Hooks: &dianemo.Hooks{Trim: func(i dianemo.TrimInfo) { trimmed <- i }}},
 			func(p *dianemo.Peer) { suite.Handle(t, p, "foreign", dianemo.Policy{}, suite.Returns(nil)) })
 		require.Equal(t, 1, suite.Receive(t, trimmed).Jobs)
 		_, err := c.Get(t.Context(), "succeeds")
@@ -145,7 +145,7 @@ func TestAPeerThatShutsDownSoonHasDeclaredWhatItsKindsKeep(t *testing.T) {
 func TestDeclarationsThatWereLostAreSaidAgain(t *testing.T) {
 	t.Parallel()
 	store := suite.Redis(t, suite.Server.Client(t), 1)
-	suite.Start(t, store, dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond}, func(p *dianemo.Peer) {
+	suite.Start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, Lease: time.Second}, func(p *dianemo.Peer) {
 		suite.Handle(t, p, "kind", dianemo.Policy{Keep: dianemo.Keep{dianemo.Failed: {Jobs: 7}}}, suite.Returns(nil))
 	})
 	rdb, namespace := suite.Behind(t, store)

@@ -24,7 +24,7 @@ func TestARunThatItsPeerDoesNotKnowIsGivenBack(t *testing.T) {
 	free := make(chan struct{})
 	var runs atomic.Int64
 	// Full, so that it claims nothing itself.
-	peer := suite.Start(t, store, dianemo.Config{Tokens: 1, BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Hour}, func(p *dianemo.Peer) {
+	peer := suite.Start(t, store, dianemo.Config{Tokens: 1, BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Hour}, func(p *dianemo.Peer) {
 		again = suite.Handle(t, p, "again", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[suite.Args]) error {
 			if runs.Add(1) == 1 {
 				<-free

@@ -243,6 +243,7 @@ func TestCallersAtTheSameTimeShareRoundTrips(t *testing.T) {
 }
 
 // A loadStore notes how many jobs the calls of an enqueue carry at most, and holds the calls until it is opened.
+// It accepts whatever comes and keeps none of it.
 type loadStore struct {
 	dianemo.Store
 	came chan string // the first job's kind
@@ -257,7 +258,7 @@ func (s *loadStore) Enqueue(ctx context.Context, partition int, call dianemo.Cal
 	s.mu.Lock()
 	s.most = max(s.most, len(records))
 	s.mu.Unlock()
-	return s.Store.Enqueue(ctx, partition, call, records)
+	return dianemo.EnqueueReply{Existing: make([]dianemo.State, len(records))}, nil
 }
 
 func TestACallCarriesFewerJobsThatCostTheStoreMore(t *testing.T) {
@@ -354,7 +355,7 @@ func TestEnqueueReturnsWithinItsDeadlineAndSaysWhatIsKnown(t *testing.T) {
 
 	require.NoError(t, own.Pause())
 	within := func(id string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // in which even a busy machine sends it
 		defer cancel()
 		_, err := kind.EnqueueWith(ctx, c, suite.Args{}, dianemo.Options{ID: id})
 		return err

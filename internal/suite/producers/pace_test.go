@@ -62,10 +62,9 @@ func (s *stepped) Repair(_ context.Context, _ int, _ dianemo.Call, step dianemo.
 func TestAWalkThroughManySmallIndexesTakesFewRounds(t *testing.T) {
 	t.Parallel()
 	for looked, want := range map[int][]int64{0: {16, 16, 8}, 2: {16, 16, 8}, 90: {3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 1}, 200: {16, 16, 8}} {
-		t.Run(strconv.Itoa(looked), func(t *testing.T) {
-			t.Parallel()
+		suite.RunVirtual(t, strconv.Itoa(looked), func(t *testing.T) {
 			s := &stepped{Store: suite.Embedded(t, 1), steps: 40, looked: looked, ends: make(chan walk, 2)}
-			suite.Start(t, s, dianemo.Config{BeatEvery: 50 * time.Millisecond, SilentAfter: time.Minute, Lease: time.Minute}, func(p *dianemo.Peer) {
+			suite.Start(t, s, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: time.Minute, Lease: time.Minute}, func(p *dianemo.Peer) {
 				suite.Handle(t, p, "kind", dianemo.Policy{}, func(context.Context, *dianemo.Job[suite.Args]) error { return nil })
 			})
 			first := suite.Receive(t, s.ends)

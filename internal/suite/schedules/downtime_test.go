@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,8 +36,7 @@ func TestADowntimeUnderEachPolicy(t *testing.T) {
 		{dianemo.MissedAll, dianemo.Unlimited, 14 * 24 * time.Hour, 100, 20, 216},
 		{dianemo.MissedAll, 0, 14 * 24 * time.Hour, 24, 20, 292},
 	} {
-		t.Run(fmt.Sprintf("%s, grace %v, %v", row.policy, row.grace, row.down), func(t *testing.T) {
-			t.Parallel()
+		suite.RunVirtual(t, fmt.Sprintf("%s, grace %v, %v", row.policy, row.grace, row.down), func(t *testing.T) {
 			store := suite.Embedded(t, 1)
 			store.SetTime(midnight)
 			c := suite.Client(t, store)
@@ -97,49 +97,51 @@ func TestADowntimeUnderEachPolicy(t *testing.T) {
 // A restored backup: the cursor and the jobs are those of an hour ago.
 func TestAfterARestoredBackupLaterOccurrencesFollowTheMissedPolicy(t *testing.T) {
 	t.Parallel()
-	store := suite.Embedded(t, 1)
-	midnight := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
-	store.SetTime(midnight)
-	c := suite.Client(t, store)
-	kind := dianemo.NewKind[suite.Args]("kind", dianemo.Policy{})
-	suite.Put(t, c, dianemo.Schedule{Name: "s", Rule: suite.Every(t, 10*time.Minute), Job: kind.New(suite.Args{})})
-	ctx, rdb := t.Context(), store.Client()
-	backup := map[string]string{}
-	for _, key := range []string{"schedules", "cursors"} {
-		backup[key] = rdb.HGet(ctx, "{dianemo:0}:"+key, "s").Val()
-	}
-	fires := rdb.ZScore(ctx, "{dianemo:0}:fires", "s").Val()
+	synctest.Test(t, func(t *testing.T) {
+		store := suite.Embedded(t, 1)
+		midnight := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+		store.SetTime(midnight)
+		c := suite.Client(t, store)
+		kind := dianemo.NewKind[suite.Args]("kind", dianemo.Policy{})
+		suite.Put(t, c, dianemo.Schedule{Name: "s", Rule: suite.Every(t, 10*time.Minute), Job: kind.New(suite.Args{})})
+		ctx, rdb := t.Context(), store.Client()
+		backup := map[string]string{}
+		for _, key := range []string{"schedules", "cursors"} {
+			backup[key] = rdb.HGet(ctx, "{dianemo:0}:"+key, "s").Val()
+		}
+		fires := rdb.ZScore(ctx, "{dianemo:0}:fires", "s").Val()
 
-	config, fired := suite.Quick, make(chan dianemo.FireInfo, 100)
-	config.Hooks = &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { fired <- i }}
-	peer := suite.Start(t, store, config, func(p *dianemo.Peer) { suite.Handle(t, p, "kind", dianemo.Policy{}, suite.Returns(nil)) })
-	for i := 1; i <= 6; i++ {
-		store.SetTime(midnight.Add(time.Duration(i) * 10 * time.Minute))
-		require.Equal(t, dianemo.Scheduled, suite.Receive(t, fired).State)
-		peer.Next()
-	}
-	require.NoError(t, peer.Stop())
-	for key, value := range backup {
-		require.NoError(t, rdb.HSet(ctx, "{dianemo:0}:"+key, "s", value).Err())
-	}
-	for _, id := range []string{"s@20260302T005000Z", "s@20260302T010000Z"} { // younger than the backup
-		require.NoError(t, rdb.HDel(ctx, "{dianemo:0}:spec", id).Err())
-		require.NoError(t, rdb.HDel(ctx, "{dianemo:0}:meta", id).Err())
-		require.NoError(t, rdb.ZRem(ctx, "{dianemo:0}:done:succeeded:kind", id).Err())
-	}
-	require.NoError(t, rdb.ZAddArgs(ctx, "{dianemo:0}:fires", zscore("s", fires)).Err())
-	suite.Start(t, store, config, func(p *dianemo.Peer) { suite.Handle(t, p, "kind", dianemo.Policy{}, suite.Returns(nil)) })
-	again := map[string]dianemo.State{}
-	for range 2 { // the others have their jobs still
-		event := suite.Receive(t, fired)
-		again[event.ID] = event.State
-	}
-	require.Equal(t, map[string]dianemo.State{"s@20260302T005000Z": dianemo.Missed, "s@20260302T010000Z": dianemo.Scheduled}, again)
+		config, fired := suite.Quick, make(chan dianemo.FireInfo, 100)
+		config.Hooks = &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { fired <- i }}
+		peer := suite.Start(t, store, config, func(p *dianemo.Peer) { suite.Handle(t, p, "kind", dianemo.Policy{}, suite.Returns(nil)) })
+		for i := 1; i <= 6; i++ {
+			store.SetTime(midnight.Add(time.Duration(i) * 10 * time.Minute))
+			require.Equal(t, dianemo.Scheduled, suite.Receive(t, fired).State)
+			peer.Next()
+		}
+		require.NoError(t, peer.Stop())
+		for key, value := range backup {
+			require.NoError(t, rdb.HSet(ctx, "{dianemo:0}:"+key, "s", value).Err())
+		}
+		for _, id := range []string{"s@20260302T005000Z", "s@20260302T010000Z"} { // younger than the backup
+			require.NoError(t, rdb.HDel(ctx, "{dianemo:0}:spec", id).Err())
+			require.NoError(t, rdb.HDel(ctx, "{dianemo:0}:meta", id).Err())
+			require.NoError(t, rdb.ZRem(ctx, "{dianemo:0}:done:succeeded:kind", id).Err())
+		}
+		require.NoError(t, rdb.ZAddArgs(ctx, "{dianemo:0}:fires", zscore("s", fires)).Err())
+		suite.Start(t, store, config, func(p *dianemo.Peer) { suite.Handle(t, p, "kind", dianemo.Policy{}, suite.Returns(nil)) })
+		again := map[string]dianemo.State{}
+		for range 2 { // the others have their jobs still
+			event := suite.Receive(t, fired)
+			again[event.ID] = event.State
+		}
+		require.Equal(t, map[string]dianemo.State{"s@20260302T005000Z": dianemo.Missed, "s@20260302T010000Z": dianemo.Scheduled}, again)
+	})
 }
 
-func TestAnOccurrenceWaitsForTheOneBeforeAndFollowsAtOnce(t *testing.T) {
+func TestAnOccurrenceWaitsForTheOneBeforeAndFollowsAtOnce_Long(t *testing.T) {
 	t.Parallel()
-	suite.Each(t, func(t *testing.T, store dianemo.Store) {
+	suite.EachOnTime(t, func(t *testing.T, store dianemo.Store) {
 		ran, goOn := make(chan dianemo.Job[suite.Args], 100), make(chan struct{})
 		var kind dianemo.Kind[suite.Args]
 		suite.Start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
@@ -165,9 +167,9 @@ func TestAnOccurrenceWaitsForTheOneBeforeAndFollowsAtOnce(t *testing.T) {
 	})
 }
 
-func TestAnOccurrenceAfterTheFinishOfTheLast(t *testing.T) {
+func TestAnOccurrenceAfterTheFinishOfTheLast_Long(t *testing.T) {
 	t.Parallel()
-	suite.Each(t, func(t *testing.T, store dianemo.Store) {
+	suite.EachOnTime(t, func(t *testing.T, store dianemo.Store) {
 		ran, goOn := make(chan dianemo.Job[suite.Args], 100), make(chan struct{})
 		var kind dianemo.Kind[suite.Args]
 		peer := suite.Start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
@@ -202,32 +204,34 @@ func zscore(member string, score float64) redis.ZAddArgs {
 // It comes back with one run, and no flood of records.
 func TestAfterFinishComesBackAfterADowntime(t *testing.T) {
 	t.Parallel()
-	for _, row := range []struct {
-		policy dianemo.Policy
-		after  time.Duration
-		down   time.Duration
-	}{
-		{dianemo.Policy{Priority: 1}, time.Second, 5 * time.Minute},
-		{dianemo.Policy{}, 10 * time.Second, 48 * time.Hour},
-	} {
-		store := suite.Embedded(t, 1)
-		noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-		store.SetTime(noon)
-		c := suite.Client(t, store)
-		rule, err := dianemo.AfterFinish(row.after)
-		require.NoError(t, err)
-		suite.Put(t, c, dianemo.Schedule{Name: "s", Rule: rule, Job: dianemo.NewKind[suite.Args]("kind", row.policy).New(suite.Args{})})
-		store.SetTime(noon.Add(row.down))
-		fired, ran := make(chan dianemo.FireInfo, 1000), make(chan dianemo.Job[suite.Args], 100)
-		config := suite.Quick
-		config.Hooks = &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { fired <- i }}
-		suite.Start(t, store, config, func(p *dianemo.Peer) { suite.Handle(t, p, "kind", row.policy, suite.Sees(ran)) })
-		require.Equal(t, dianemo.Missed, suite.Receive(t, fired).State)
-		store.SetTime(noon.Add(row.down + row.after))
-		require.Equal(t, dianemo.Scheduled, suite.Receive(t, fired).State)
-		suite.Receive(t, ran)
-		require.Empty(t, fired)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		for _, row := range []struct {
+			policy dianemo.Policy
+			after  time.Duration
+			down   time.Duration
+		}{
+			{dianemo.Policy{Priority: 1}, time.Second, 5 * time.Minute},
+			{dianemo.Policy{}, 10 * time.Second, 48 * time.Hour},
+		} {
+			store := suite.Embedded(t, 1)
+			noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+			store.SetTime(noon)
+			c := suite.Client(t, store)
+			rule, err := dianemo.AfterFinish(row.after)
+			require.NoError(t, err)
+			suite.Put(t, c, dianemo.Schedule{Name: "s", Rule: rule, Job: dianemo.NewKind[suite.Args]("kind", row.policy).New(suite.Args{})})
+			store.SetTime(noon.Add(row.down))
+			fired, ran := make(chan dianemo.FireInfo, 1000), make(chan dianemo.Job[suite.Args], 100)
+			config := suite.Quick
+			config.Hooks = &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { fired <- i }}
+			suite.Start(t, store, config, func(p *dianemo.Peer) { suite.Handle(t, p, "kind", row.policy, suite.Sees(ran)) })
+			require.Equal(t, dianemo.Missed, suite.Receive(t, fired).State)
+			store.SetTime(noon.Add(row.down + row.after))
+			require.Equal(t, dianemo.Scheduled, suite.Receive(t, fired).State)
+			suite.Receive(t, ran)
+			require.Empty(t, fired)
+		}
+	})
 }
 
 func TestWhatWasDueBeforeAPauseIsRecordedAsMissed(t *testing.T) {

@@ -66,12 +66,12 @@ func firings(t *testing.T, store dianemo.Store) <-chan dianemo.FireInfo {
 	return fired
 }
 
-func TestSchedulesOfANewerVersionDoNotDelayTheOthers(t *testing.T) {
+func TestSchedulesOfANewerVersionDoNotDelayTheOthers_Long(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 100, 250} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			suite.Each(t, func(t *testing.T, store dianemo.Store) {
+			suite.EachOnTime(t, func(t *testing.T, store dianemo.Store) {
 				suite.NewerSchedules(t, store, n)
 				c := suite.Client(t, store)
 				suite.Put(t, c, dianemo.Schedule{Name: "s", Rule: suite.Every(t, time.Second), Job: dianemo.NewKind[suite.Args]("kind", dianemo.Policy{}).New(suite.Args{})})
@@ -89,9 +89,9 @@ func TestSchedulesOfANewerVersionDoNotDelayTheOthers(t *testing.T) {
 }
 
 // Those that stay due stand before all others in the index.
-func TestTheLeaderIsToldOfANewScheduleThatStandsBehindOnesThatCannotBeFired(t *testing.T) {
+func TestTheLeaderIsToldOfANewScheduleThatStandsBehindOnesThatCannotBeFired_Long(t *testing.T) {
 	t.Parallel()
-	suite.Each(t, func(t *testing.T, store dianemo.Store) {
+	suite.EachOnTime(t, func(t *testing.T, store dianemo.Store) {
 		suite.NewerSchedules(t, store, 3)
 		looked := make(chan bool, 1000)
 		fired := firings(t, &watchedStore{Store: store, read: func(due dianemo.SchedulesReply) { looked <- due.Asked == 0 && due.Due == 3 }})
@@ -102,12 +102,12 @@ func TestTheLeaderIsToldOfANewScheduleThatStandsBehindOnesThatCannotBeFired(t *t
 	})
 }
 
-func TestAScheduleThatIsMadeWhileTheLeaderLooksIsNotForgotten(t *testing.T) {
+func TestAScheduleThatIsMadeWhileTheLeaderLooksIsNotForgotten_Long(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"a read of what is due", "a survey"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			suite.Each(t, func(t *testing.T, store dianemo.Store) {
+			suite.EachOnTime(t, func(t *testing.T, store dianemo.Store) {
 				c := suite.Client(t, store)
 				kind := dianemo.NewKind[suite.Args]("kind", dianemo.Policy{})
 				require.NoError(t, store.Open(t.Context()))

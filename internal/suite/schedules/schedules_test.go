@@ -12,9 +12,9 @@ import (
 	"github.com/dianemo/dianemo/internal/suite"
 )
 
-func TestAScheduleFiresAtEachInstantOfItsRule(t *testing.T) {
+func TestAScheduleFiresAtEachInstantOfItsRule_Long(t *testing.T) {
 	t.Parallel()
-	suite.Each(t, func(t *testing.T, store dianemo.Store) {
+	suite.EachOnTime(t, func(t *testing.T, store dianemo.Store) {
 		ran := make(chan dianemo.Job[suite.Args], 100)
 		var kind dianemo.Kind[suite.Args]
 		fired := make(chan dianemo.FireInfo, 100)
@@ -201,9 +201,9 @@ type panics struct{}
 
 func (panics) Next(time.Time) time.Time { panic(errors.New("boom")) }
 
-func TestAnOccurrenceThatOverlapsIsSkippedAndRecorded(t *testing.T) {
+func TestAnOccurrenceThatOverlapsIsSkippedAndRecorded_Long(t *testing.T) {
 	t.Parallel()
-	suite.Each(t, func(t *testing.T, store dianemo.Store) {
+	suite.EachOnTime(t, func(t *testing.T, store dianemo.Store) {
 		goOn := make(chan struct{})
 		fired := make(chan dianemo.FireInfo, 100)
 		var kind dianemo.Kind[suite.Args]
@@ -342,14 +342,14 @@ func TestASchedulesLostPlaceInTheIndexIsFoundByTheNextLeader(t *testing.T) {
 	suite.Receive(t, ran)
 }
 
-func TestTheNewerDeclarationWins(t *testing.T) {
+func TestTheNewerDeclarationWins_Long(t *testing.T) {
 	t.Parallel()
-	suite.Each(t, func(t *testing.T, store dianemo.Store) {
+	suite.EachOnTime(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
 		kind := dianemo.NewKind[suite.Args]("kind", dianemo.Policy{})
 		one, two := time.Unix(1e9, 0), time.Unix(2e9, 0)
 		run := func(built time.Time, n int) *suite.Running {
-			return suite.Start(t, store, dianemo.Config{Built: built, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
+			return suite.Start(t, store, dianemo.Config{Built: built, BeatEvery: 100 * time.Millisecond, Lease: time.Second, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
 				require.NoError(t, p.Schedule(dianemo.Schedule{Name: "s", Rule: suite.Every(t, time.Hour), Job: kind.New(suite.Args{N: n})}))
 			})
 		}
@@ -375,7 +375,7 @@ func TestTheNewerDeclarationWins(t *testing.T) {
 
 		// The old one again, in the middle of the roll-out; then one that adds its own, so
 		// that we know that the other was passed over.
-		again := suite.Start(t, store, dianemo.Config{Built: one, BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
+		again := suite.Start(t, store, dianemo.Config{Built: one, BeatEvery: 100 * time.Millisecond, Lease: time.Second, SilentAfter: time.Minute}, func(p *dianemo.Peer) {
 			require.NoError(t, p.Schedule(dianemo.Schedule{Name: "s", Rule: suite.Every(t, time.Hour), Job: kind.New(suite.Args{N: 1})}))
 			require.NoError(t, p.Schedule(dianemo.Schedule{Name: "z", Rule: suite.Every(t, time.Hour), Job: kind.New(suite.Args{N: 1})}))
 		})
@@ -398,9 +398,9 @@ func TestTheNewerDeclarationWins(t *testing.T) {
 	})
 }
 
-func TestARuleOfOnesOwnIsFiredByAnyLeader(t *testing.T) {
+func TestARuleOfOnesOwnIsFiredByAnyLeader_Long(t *testing.T) {
 	t.Parallel()
-	suite.Each(t, func(t *testing.T, store dianemo.Store) {
+	suite.EachOnTime(t, func(t *testing.T, store dianemo.Store) {
 		ran := make(chan dianemo.Job[suite.Args], 100)
 		handler := func(p *dianemo.Peer) { suite.Handle(t, p, "kind", dianemo.Policy{}, suite.Sees(ran)) }
 		leads := make(chan dianemo.LeadInfo, 10)

@@ -138,7 +138,7 @@ func TestEveryEdgeHasItsHook(t *testing.T) {
 		var kind dianemo.Kind[suite.Args]
 		// A peer that goes silent: its Run gives up a handler that does not return.
 		begun, free := make(chan struct{}), make(chan struct{})
-		silent := suite.Start(t, store, dianemo.Config{Finish: dianemo.None, StuckAfter: time.Millisecond, BeatEvery: 50 * time.Millisecond, Lease: 100 * time.Millisecond}, func(p *dianemo.Peer) {
+		silent := suite.Start(t, store, dianemo.Config{Finish: dianemo.None, StuckAfter: time.Millisecond, BeatEvery: 500 * time.Millisecond, Lease: time.Second}, func(p *dianemo.Peer) {
 			kind = suite.Handle(t, p, "kind", dianemo.Policy{Reruns: dianemo.None}, func(context.Context, *dianemo.Job[suite.Args]) error {
 				close(begun)
 				<-free
@@ -151,7 +151,7 @@ func TestEveryEdgeHasItsHook(t *testing.T) {
 		require.Error(t, silent.Stop())
 
 		other := dianemo.NewKind[suite.Args]("other", dianemo.Policy{})
-		peer := suite.Start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, SilentAfter: 400 * time.Millisecond, Lease: 100 * time.Millisecond, Hooks: hooks}, func(p *dianemo.Peer) {
+		peer := suite.Start(t, store, dianemo.Config{BeatEvery: 500 * time.Millisecond, SilentAfter: 2 * time.Second, Lease: time.Second, Hooks: hooks}, func(p *dianemo.Peer) {
 			suite.Handle(t, p, "mine", dianemo.Policy{}, suite.Returns(nil))
 			require.NoError(t, other.Handle(p, suite.Returns(nil)))
 		})

@@ -92,7 +92,7 @@ func TestAPausedKindKeepsNoTokens(t *testing.T) {
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		begun, free := make(chan string, 1), make(chan struct{})
 		var light, long, heavy dianemo.Kind[suite.Args]
-		peer := suite.Start(t, store, dianemo.Config{Tokens: 4, HeavyWait: time.Millisecond, BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second}, func(p *dianemo.Peer) {
+		peer := suite.Start(t, store, dianemo.Config{Tokens: 4, HeavyWait: time.Millisecond, BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second}, func(p *dianemo.Peer) {
 			light = suite.Handle(t, p, "light", dianemo.Policy{}, func(context.Context, *dianemo.Job[suite.Args]) error { return nil })
 			long = suite.Handle(t, p, "long", dianemo.Policy{}, func(_ context.Context, job *dianemo.Job[suite.Args]) error {
 				begun <- job.ID

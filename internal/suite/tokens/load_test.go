@@ -184,25 +184,27 @@ func TestClaimsStopOnAHotHostRunningJobsGoOnAndClaimsResume(t *testing.T) {
 // never does.
 func TestAHotPeerTicksWithoutAClaim(t *testing.T) {
 	t.Parallel()
-	store := &claimCounter{Store: suite.Embedded(t, 8)}
-	g, d := newGate(), newDial(t, 1, 0)
-	load, hooks := d.config(dianemo.LoadConfig{})
-	var kind dianemo.Kind[suite.Args]
-	peer := suite.Start(t, store, dianemo.Config{Tokens: 8, Load: load, Hooks: hooks, BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Hour}, func(p *dianemo.Peer) {
-		kind = suite.Handle(t, p, "kind", dianemo.Policy{}, g.handler)
-		// Until it knows the load: a claim of before might be planned, and neither sent nor answered, whatever is waited for.
-		require.NoError(t, p.SetTokens(0))
+	synctest.Test(t, func(t *testing.T) {
+		store := &claimCounter{Store: suite.Embedded(t, 8)}
+		g, d := newGate(), newDial(t, 1, 0)
+		load, hooks := d.config(dianemo.LoadConfig{})
+		var kind dianemo.Kind[suite.Args]
+		peer := suite.Start(t, store, dianemo.Config{Tokens: 8, Load: load, Hooks: hooks, BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Hour}, func(p *dianemo.Peer) {
+			kind = suite.Handle(t, p, "kind", dianemo.Policy{}, g.handler)
+			// Until it knows the load: a claim of before might be planned, and neither sent nor answered, whatever is waited for.
+			require.NoError(t, p.SetTokens(0))
+		})
+		d.until(func(i dianemo.LoadInfo) bool { return i.Hot })
+		require.NoError(t, peer.SetTokens(8))
+		id := suite.Enqueue(t, peer, kind, dianemo.Options{})
+		before := store.ticks.Load()
+		require.Eventually(t, func() bool { return store.ticks.Load() > before+8 }, suite.Patience, time.Millisecond)
+		require.Zero(t, store.claims.Load())
+		require.Empty(t, g.started)
+		d.turn(0, 0)
+		require.Equal(t, id, suite.Receive(t, g.started))
+		g.release(t)
 	})
-	d.until(func(i dianemo.LoadInfo) bool { return i.Hot })
-	require.NoError(t, peer.SetTokens(8))
-	id := suite.Enqueue(t, peer, kind, dianemo.Options{})
-	before := store.ticks.Load()
-	require.Eventually(t, func() bool { return store.ticks.Load() > before+8 }, suite.Patience, time.Millisecond)
-	require.Zero(t, store.claims.Load())
-	require.Empty(t, g.started)
-	d.turn(0, 0)
-	require.Equal(t, id, suite.Receive(t, g.started))
-	g.release(t)
 }
 
 func TestWithCountSelfAPeerOnWhichNothingRunsClaimsOne(t *testing.T) {
@@ -309,14 +311,6 @@ func (w warnings) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// virtually runs a sub-test in a bubble: no machine is too slow for its samples.
-func virtually(t *testing.T, name string, test func(t *testing.T)) {
-	t.Run(name, func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, test)
-	})
-}
-
 func TestABadSourceOfLoadIsOutlived(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -339,7 +333,7 @@ func TestABadSourceOfLoadIsOutlived(t *testing.T) {
 			return dianemo.Load{}, ctx.Err()
 		}, "has not returned"},
 	} {
-		virtually(t, row.name, func(t *testing.T) {
+		suite.RunVirtual(t, row.name, func(t *testing.T) {
 			unblock := make(chan struct{})
 			var blocked atomic.Int64
 			fails := func(ctx context.Context) (dianemo.Load, error) {
@@ -392,30 +386,28 @@ func TestABadSourceOfLoadIsOutlived(t *testing.T) {
 // One that is always late is used, and complained of once.
 func TestASlowSourceOfLoadIsUsed(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, slowSourceIsUsed)
-}
-
-func slowSourceIsUsed(t *testing.T) {
-	d := newDial(t, 0, 0)
-	load, hooks := d.config(dianemo.LoadConfig{})
-	var mu sync.Mutex
-	warned := 0
-	answer := make(chan dianemo.Load)
-	slow := func(context.Context) (dianemo.Load, error) { return <-answer, nil }
-	d.fails.Store(&slow)
-	suite.Start(t, suite.Embedded(t, 1), dianemo.Config{Load: load, Hooks: hooks,
-		Logger: slog.New(warnings{slog.DiscardHandler, "the load is not known", &mu, &warned})}, func(*dianemo.Peer) {})
-	for n := range 5 {
-		require.ErrorContains(t, d.until(func(i dianemo.LoadInfo) bool { return i.Err != nil }).Err, "has not returned")
-		answer <- dianemo.Load{Host: float64(n) / 10}
-		require.Equal(t, float64(n)/10, d.until(func(i dianemo.LoadInfo) bool { return i.Err == nil }).Share)
-	}
-	d.fails.Store(nil)
-	close(answer)
-	d.until(func(i dianemo.LoadInfo) bool { return i.Err == nil })
-	mu.Lock()
-	defer mu.Unlock()
-	require.Equal(t, 1, warned)
+	synctest.Test(t, func(t *testing.T) {
+		d := newDial(t, 0, 0)
+		load, hooks := d.config(dianemo.LoadConfig{})
+		var mu sync.Mutex
+		warned := 0
+		answer := make(chan dianemo.Load)
+		slow := func(context.Context) (dianemo.Load, error) { return <-answer, nil }
+		d.fails.Store(&slow)
+		suite.Start(t, suite.Embedded(t, 1), dianemo.Config{Load: load, Hooks: hooks,
+			Logger: slog.New(warnings{slog.DiscardHandler, "the load is not known", &mu, &warned})}, func(*dianemo.Peer) {})
+		for n := range 5 {
+			require.ErrorContains(t, d.until(func(i dianemo.LoadInfo) bool { return i.Err != nil }).Err, "has not returned")
+			answer <- dianemo.Load{Host: float64(n) / 10}
+			require.Equal(t, float64(n)/10, d.until(func(i dianemo.LoadInfo) bool { return i.Err == nil }).Share)
+		}
+		d.fails.Store(nil)
+		close(answer)
+		d.until(func(i dianemo.LoadInfo) bool { return i.Err == nil })
+		mu.Lock()
+		defer mu.Unlock()
+		require.Equal(t, 1, warned)
+	})
 }
 
 // The host's own load, whatever it is, and what readers see of it.
@@ -423,8 +415,8 @@ func TestTheLoadOfThisHostIsReadAndShown(t *testing.T) {
 	t.Parallel()
 	store := suite.Embedded(t, 1)
 	samples := make(chan dianemo.LoadInfo, 10_000)
-	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: 10, BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Hour, Logger: suite.Quiet,
-		Load: dianemo.LoadConfig{Every: 100 * time.Millisecond}, Hooks: &dianemo.Hooks{Load: func(i dianemo.LoadInfo) { samples <- i }}})
+	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: 10, BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Hour, Logger: suite.Quiet,
+		Load: dianemo.LoadConfig{Every: time.Second}, Hooks: &dianemo.Hooks{Load: func(i dianemo.LoadInfo) { samples <- i }}})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -3,6 +3,7 @@ package tokens_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -32,7 +33,7 @@ func TestWhySaysWhatKeepsAJobFromRunning(t *testing.T) {
 			<-free
 			return nil
 		}
-		peer := suite.Start(t, store, dianemo.Config{Tokens: 8, Reserve: map[int]int{1: 2}, BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second},
+		peer := suite.Start(t, store, dianemo.Config{Tokens: 8, Reserve: map[int]int{1: 2}, BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second},
 			func(p *dianemo.Peer) {
 				kind = suite.Handle(t, p, "kind", dianemo.Policy{Weight: 3}, hold)
 				heavy = suite.Handle(t, p, "heavy", dianemo.Policy{Weight: 7}, hold)
@@ -90,21 +91,23 @@ func TestWhySaysWhatKeepsAJobFromRunning(t *testing.T) {
 
 func TestWhySaysThatThePeersAreHotOrThatTheJobIsNext(t *testing.T) {
 	t.Parallel()
-	store := suite.Embedded(t, 1)
-	d := newDial(t, 1, 0)
-	load, hooks := d.config(dianemo.LoadConfig{Every: 100 * time.Millisecond}) // for ten of these without a sample it stays hot
-	g := newGate()
-	var kind dianemo.Kind[suite.Args]
-	peer := suite.Start(t, store, dianemo.Config{Load: load, Hooks: hooks, BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second}, func(p *dianemo.Peer) {
-		kind = suite.Handle(t, p, "kind", dianemo.Policy{}, g.handler)
+	synctest.Test(t, func(t *testing.T) {
+		store := suite.Embedded(t, 1)
+		d := newDial(t, 1, 0)
+		load, hooks := d.config(dianemo.LoadConfig{Every: 100 * time.Millisecond}) // for ten of these without a sample it stays hot
+		g := newGate()
+		var kind dianemo.Kind[suite.Args]
+		peer := suite.Start(t, store, dianemo.Config{Load: load, Hooks: hooks, BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second}, func(p *dianemo.Peer) {
+			kind = suite.Handle(t, p, "kind", dianemo.Policy{}, g.handler)
+		})
+		d.until(func(i dianemo.LoadInfo) bool { return i.Hot })
+		require.Eventually(t, func() bool { all := suite.Peers(t, peer.Client); return len(all) == 1 && all[0].Hot }, suite.Patience, time.Millisecond)
+		id := suite.Enqueue(t, peer, kind, dianemo.Options{})
+		require.Equal(t, dianemo.CauseHot, why(t, peer.Client, id).Cause)
+		d.turn(0, 0)
+		require.Equal(t, id, suite.Receive(t, g.started))
+		g.release(t)
 	})
-	d.until(func(i dianemo.LoadInfo) bool { return i.Hot })
-	require.Eventually(t, func() bool { all := suite.Peers(t, peer.Client); return len(all) == 1 && all[0].Hot }, suite.Patience, time.Millisecond)
-	id := suite.Enqueue(t, peer, kind, dianemo.Options{})
-	require.Equal(t, dianemo.CauseHot, why(t, peer.Client, id).Cause)
-	d.turn(0, 0)
-	require.Equal(t, id, suite.Receive(t, g.started))
-	g.release(t)
 }
 
 func TestTheLeaderTellsOfJobsThatNoLivePeerCanRun(t *testing.T) {
@@ -115,7 +118,7 @@ func TestTheLeaderTellsOfJobsThatNoLivePeerCanRun(t *testing.T) {
 		heavy := dianemo.NewKind[suite.Args]("heavy", dianemo.Policy{})
 		suite.Enqueue(t, c, heavy, dianemo.Options{Weight: 9})
 		suite.Enqueue(t, c, dianemo.NewKind[suite.Args]("stranger", dianemo.Policy{Priority: 1, Grace: time.Hour}), dianemo.Options{})
-		suite.Start(t, store, dianemo.Config{Tokens: 8, BeatEvery: 25 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second,
+		suite.Start(t, store, dianemo.Config{Tokens: 8, BeatEvery: 100 * time.Millisecond, SilentAfter: time.Hour, Lease: time.Second,
 			Hooks: &dianemo.Hooks{Stranded: func(i dianemo.StrandedInfo) { told <- i }}}, func(p *dianemo.Peer) {
 			suite.Handle(t, p, "heavy", dianemo.Policy{}, func(context.Context, *dianemo.Job[suite.Args]) error { return nil })
 		})

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -70,9 +71,9 @@ func fired(into chan<- dianemo.FireInfo) *dianemo.Hooks {
 	return &dianemo.Hooks{Fire: func(i dianemo.FireInfo) { into <- i }}
 }
 
-func TestAScheduleSubmitsItsWorkflowAnewAtEachInstant(t *testing.T) {
+func TestAScheduleSubmitsItsWorkflowAnewAtEachInstant_Long(t *testing.T) {
 	t.Parallel()
-	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+	onTimeSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		events := make(chan dianemo.FireInfo, 100)
 		var ran runs
 		peer := suite.Start(t, store, dianemo.Config{Hooks: fired(events)}, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, ran.run)) })
@@ -165,10 +166,7 @@ func (s *faultyStore) Release(ctx context.Context, partition int, call dianemo.C
 
 // onTwo is onEachSpread for what takes long: the simplest store, and the one with most parts.
 func onTwo(t *testing.T, test func(t *testing.T, store dianemo.Store, spread bool)) {
-	t.Run("embedded/1", func(t *testing.T) {
-		t.Parallel()
-		test(t, suite.Embedded(t, 1), false)
-	})
+	suite.RunVirtual(t, "embedded/1", func(t *testing.T) { test(t, suite.Embedded(t, 1), false) })
 	t.Run("redis/8", func(t *testing.T) {
 		t.Parallel()
 		test(t, suite.Redis(t, suite.Server.Client(t), 8), true)
@@ -463,9 +461,9 @@ func TestAWorkflowWhoseOccurrencesFailedIsResumedAsOthersAre(t *testing.T) {
 	})
 }
 
-func TestAnOccurrenceWaitsForTheEndOfTheWholeWorkflow(t *testing.T) {
+func TestAnOccurrenceWaitsForTheEndOfTheWholeWorkflow_Long(t *testing.T) {
 	t.Parallel()
-	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+	onTimeSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		first, goOn := make(chan dianemo.Job[suite.Args], 100), make(chan struct{})
 		var s script
 		name := fmt.Sprintf("s-%v", spread)
@@ -492,9 +490,9 @@ func TestAnOccurrenceWaitsForTheEndOfTheWholeWorkflow(t *testing.T) {
 	})
 }
 
-func TestAnOccurrenceThatOverlapsAWorkflowIsSkipped(t *testing.T) {
+func TestAnOccurrenceThatOverlapsAWorkflowIsSkipped_Long(t *testing.T) {
 	t.Parallel()
-	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+	onTimeSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		goOn, events := make(chan struct{}), make(chan dianemo.FireInfo, 100)
 		var s script
 		name := fmt.Sprintf("s-%v", spread)
@@ -521,9 +519,9 @@ func TestAnOccurrenceThatOverlapsAWorkflowIsSkipped(t *testing.T) {
 	})
 }
 
-func TestAWorkflowAfterTheFinishOfTheLast(t *testing.T) {
+func TestAWorkflowAfterTheFinishOfTheLast_Long(t *testing.T) {
 	t.Parallel()
-	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
+	onTimeSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		first, goOn := make(chan dianemo.Job[suite.Args], 100), make(chan struct{})
 		var s script
 		name := fmt.Sprintf("s-%v", spread)
@@ -550,8 +548,7 @@ func TestAWorkflowAfterTheFinishOfTheLast(t *testing.T) {
 func TestWorkflowsThatWereMissedAreRecordedWithoutJobs(t *testing.T) {
 	t.Parallel()
 	for _, grace := range []time.Duration{0, 5 * time.Minute} {
-		t.Run(fmt.Sprint(grace), func(t *testing.T) {
-			t.Parallel()
+		suite.RunVirtual(t, fmt.Sprint(grace), func(t *testing.T) {
 			store := suite.Embedded(t, 1)
 			midnight := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 			store.SetTime(midnight)
@@ -606,8 +603,7 @@ func TestWorkflowsThatWereMissedAreRecordedWithoutJobs(t *testing.T) {
 func TestABackfillMakesWorkflows(t *testing.T) {
 	t.Parallel()
 	for _, spread := range []bool{false, true} {
-		t.Run(fmt.Sprint(spread), func(t *testing.T) {
-			t.Parallel()
+		suite.RunVirtual(t, fmt.Sprint(spread), func(t *testing.T) {
 			store := suite.Embedded(t, 8)
 			noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 			store.SetTime(noon)
@@ -645,56 +641,60 @@ func TestABackfillMakesWorkflows(t *testing.T) {
 // Its grace says only whether it is run at all.
 func TestAWorkflowThatWasBackfilledTakesItsTime(t *testing.T) {
 	t.Parallel()
-	store := suite.Embedded(t, 1)
-	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-	store.SetTime(noon)
-	c := suite.Client(t, store)
-	wf := dianemo.NewWorkflow("w")
-	wf.Add("a", chore.NewWith(suite.Args{}, dianemo.Options{Grace: 5 * time.Minute}))
-	suite.Put(t, c, dianemo.Schedule{Name: "s", Rule: suite.Every(t, time.Hour), Workflow: wf})
-	done, err := c.Backfill(t.Context(), "s", dianemo.Backfill{From: noon.Add(-time.Hour), To: noon, Max: 1})
-	require.NoError(t, err)
-	running, goOn, missed := make(chan struct{}), make(chan struct{}), make(chan dianemo.MissInfo, 10)
-	config := suite.Quick
-	config.Hooks = &dianemo.Hooks{Miss: func(i dianemo.MissInfo) { missed <- i }}
-	suite.Start(t, store, config, func(p *dianemo.Peer) {
-		require.NoError(t, chore.Handle(p, func(context.Context, *dianemo.Job[suite.Args]) error { close(running); <-goOn; return nil }))
+	synctest.Test(t, func(t *testing.T) {
+		store := suite.Embedded(t, 1)
+		noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+		store.SetTime(noon)
+		c := suite.Client(t, store)
+		wf := dianemo.NewWorkflow("w")
+		wf.Add("a", chore.NewWith(suite.Args{}, dianemo.Options{Grace: 5 * time.Minute}))
+		suite.Put(t, c, dianemo.Schedule{Name: "s", Rule: suite.Every(t, time.Hour), Workflow: wf})
+		done, err := c.Backfill(t.Context(), "s", dianemo.Backfill{From: noon.Add(-time.Hour), To: noon, Max: 1})
+		require.NoError(t, err)
+		running, goOn, missed := make(chan struct{}), make(chan struct{}), make(chan dianemo.MissInfo, 10)
+		config := suite.Quick
+		config.Hooks = &dianemo.Hooks{Miss: func(i dianemo.MissInfo) { missed <- i }}
+		suite.Start(t, store, config, func(p *dianemo.Peer) {
+			require.NoError(t, chore.Handle(p, func(context.Context, *dianemo.Job[suite.Args]) error { close(running); <-goOn; return nil }))
+		})
+		suite.Receive(t, running)
+		// One that waits for the workflow is overdue, and later than it would be.
+		child := suite.Enqueue(t, c, chore, dianemo.Options{Parents: dianemo.After(done.IDs...), RunAt: noon, Grace: 10 * time.Minute})
+		store.SetTime(noon.Add(20 * time.Minute))
+		require.Equal(t, child, suite.Receive(t, missed).ID)
+		close(goOn)
+		require.Equal(t, dianemo.Succeeded, suite.Ends(t, c, done.IDs[0]))
 	})
-	suite.Receive(t, running)
-	// One that waits for the workflow is overdue, and later than it would be.
-	child := suite.Enqueue(t, c, chore, dianemo.Options{Parents: dianemo.After(done.IDs...), RunAt: noon, Grace: 10 * time.Minute})
-	store.SetTime(noon.Add(20 * time.Minute))
-	require.Equal(t, child, suite.Receive(t, missed).ID)
-	close(goOn)
-	require.Equal(t, dianemo.Succeeded, suite.Ends(t, c, done.IDs[0]))
 }
 
 func TestABackfillThatDiesIsCompleted(t *testing.T) {
 	t.Parallel()
-	store := suite.Embedded(t, 8)
-	noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-	store.SetTime(noon)
-	ctx, cancel := context.WithCancel(t.Context())
-	dying := suite.Client(t, &faultyStore{store, func(_ context.Context, call string) error {
-		if call != "join" {
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		store := suite.Embedded(t, 8)
+		noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+		store.SetTime(noon)
+		ctx, cancel := context.WithCancel(t.Context())
+		dying := suite.Client(t, &faultyStore{store, func(_ context.Context, call string) error {
+			if call != "join" {
+				return nil
+			}
+			cancel()
+			return errors.New("no answer")
+		}})
+		suite.Put(t, dying, dianemo.Schedule{Name: "s", Rule: suite.Every(t, time.Hour), Workflow: nightly(true)})
+		done, err := dying.Backfill(ctx, "s", dianemo.Backfill{From: noon.Add(-2 * time.Hour), To: noon, Max: 10})
+		require.NoError(t, err)
+		require.Len(t, done.IDs, 2)
+		c := suite.Client(t, store)
+		require.Equal(t, dianemo.Blocked, suite.Get(t, c, done.IDs[0]).State)
+		store.SetTime(noon.Add(10*time.Minute + time.Second))
+		var ran runs
+		suite.Start(t, store, suite.Quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, ran.run)) })
+		for _, id := range done.IDs {
+			require.Equal(t, dianemo.Succeeded, suite.Ends(t, c, id))
 		}
-		cancel()
-		return errors.New("no answer")
-	}})
-	suite.Put(t, dying, dianemo.Schedule{Name: "s", Rule: suite.Every(t, time.Hour), Workflow: nightly(true)})
-	done, err := dying.Backfill(ctx, "s", dianemo.Backfill{From: noon.Add(-2 * time.Hour), To: noon, Max: 10})
-	require.NoError(t, err)
-	require.Len(t, done.IDs, 2)
-	c := suite.Client(t, store)
-	require.Equal(t, dianemo.Blocked, suite.Get(t, c, done.IDs[0]).State)
-	store.SetTime(noon.Add(10*time.Minute + time.Second))
-	var ran runs
-	suite.Start(t, store, suite.Quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, ran.run)) })
-	for _, id := range done.IDs {
-		require.Equal(t, dianemo.Succeeded, suite.Ends(t, c, id))
-	}
-	ran.once(t, 10)
+		ran.once(t, 10)
+	})
 }
 
 // What can't be submitted is cancelled, and the others go on.
@@ -767,8 +767,7 @@ func TestAnOccurrenceOfWhichAnotherJobHasAnIDIsCancelled(t *testing.T) {
 func TestABackfillMakesNoWorkflowAnewOfWhichAJobIsLeft(t *testing.T) {
 	t.Parallel()
 	for _, spread := range []bool{false, true} {
-		t.Run(fmt.Sprint(spread), func(t *testing.T) {
-			t.Parallel()
+		suite.RunVirtual(t, fmt.Sprint(spread), func(t *testing.T) {
 			store := suite.Embedded(t, 8)
 			noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 			store.SetTime(noon)
@@ -839,25 +838,27 @@ func TestAScheduleOfAWrongWorkflowIsRefused(t *testing.T) {
 
 func TestAScheduledWorkflowShowsHowManyPeersHandleAllOfIt(t *testing.T) {
 	t.Parallel()
-	store := suite.Embedded(t, 1)
-	c := suite.Client(t, store)
-	other := dianemo.NewKind[suite.Args]("other", dianemo.Policy{})
-	wf := plan("w", false, "a")
-	wf.Add("b", other.New(suite.Args{})).After("a")
-	for range 2 {
-		suite.Start(t, store, suite.Quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, (&script{}).run)) })
-	}
-	require.Eventually(t, func() bool {
-		peers, err := c.Peers(t.Context())
-		return err == nil && len(peers) == 2
-	}, suite.Patience, 10*time.Millisecond)
-	suite.Put(t, c, dianemo.Schedule{Name: "s", Rule: suite.Every(t, 24*time.Hour), Workflow: wf})
-	handlers := func() int {
-		info, err := c.GetSchedule(t.Context(), "s")
-		require.NoError(t, err)
-		return info.Handlers
-	}
-	require.Zero(t, handlers())
-	suite.Start(t, store, suite.Quick, func(p *dianemo.Peer) { suite.Handle(t, p, "other", dianemo.Policy{}, suite.Returns(nil)) })
-	require.Eventually(t, func() bool { return handlers() == 1 }, suite.Patience, 10*time.Millisecond)
+	synctest.Test(t, func(t *testing.T) {
+		store := suite.Embedded(t, 1)
+		c := suite.Client(t, store)
+		other := dianemo.NewKind[suite.Args]("other", dianemo.Policy{})
+		wf := plan("w", false, "a")
+		wf.Add("b", other.New(suite.Args{})).After("a")
+		for range 2 {
+			suite.Start(t, store, suite.Quick, func(p *dianemo.Peer) { require.NoError(t, chore.Handle(p, (&script{}).run)) })
+		}
+		require.Eventually(t, func() bool {
+			peers, err := c.Peers(t.Context())
+			return err == nil && len(peers) == 2
+		}, suite.Patience, 10*time.Millisecond)
+		suite.Put(t, c, dianemo.Schedule{Name: "s", Rule: suite.Every(t, 24*time.Hour), Workflow: wf})
+		handlers := func() int {
+			info, err := c.GetSchedule(t.Context(), "s")
+			require.NoError(t, err)
+			return info.Handlers
+		}
+		require.Zero(t, handlers())
+		suite.Start(t, store, suite.Quick, func(p *dianemo.Peer) { suite.Handle(t, p, "other", dianemo.Policy{}, suite.Returns(nil)) })
+		require.Eventually(t, func() bool { return handlers() == 1 }, suite.Patience, 10*time.Millisecond)
+	})
 }

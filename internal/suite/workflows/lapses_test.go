@@ -386,7 +386,7 @@ func TestABrokenGraphEndsAlthoughNobodyAsksForARepair_Long(t *testing.T) {
 			store := suite.Redis(t, suite.Server.Client(t), 4)
 			g := breakable(t, store, true)
 			damage(g)
-			states, early := g.run(dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: 200 * time.Millisecond, SilentAfter: time.Minute})
+			states, early := g.run(dianemo.Config{BeatEvery: 100 * time.Millisecond, Lease: time.Second, SilentAfter: time.Minute})
 			require.Empty(t, early)
 			if !slices.Contains([]string{"garbage for numbers", "numbers that are off", "a child's numbers", "a job's numbers", "the workflow's numbers", "the workflow's spec and numbers", "garbage for condition",
 				"garbage for a job of a workflow"}, name) {
@@ -404,7 +404,7 @@ func TestRepairFindsNothingAmongGraphsThatRun(t *testing.T) {
 			t.Parallel()
 			store := suite.Redis(t, suite.Server.Client(t), partitions)
 			c := suite.Client(t, store)
-			config := dianemo.Config{BeatEvery: 50 * time.Millisecond, Lease: time.Minute, SilentAfter: time.Minute,
+			config := dianemo.Config{BeatEvery: 100 * time.Millisecond, Lease: time.Minute, SilentAfter: time.Minute,
 				Hooks: &dianemo.Hooks{Repair: func(i dianemo.RepairInfo) { t.Errorf("the leader repaired: %v", i.Repaired) }}}
 			for range 2 {
 				suite.Start(t, store, config, func(p *dianemo.Peer) {
@@ -491,7 +491,7 @@ func TestNothingIsLeftOfWorkflowsThatAreLetGoOf(t *testing.T) {
 			for range 50 {
 				flows = append(flows, submit(t, c, plan("etl", spread, "a", "b +a", "bad +b", "never +bad", "mend !bad", "always *bad *never")))
 			}
-			suite.Start(t, store, dianemo.Config{BeatEvery: 25 * time.Millisecond, Lease: time.Minute, SilentAfter: time.Minute,
+			suite.Start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, Lease: time.Minute, SilentAfter: time.Minute,
 				Hooks: &dianemo.Hooks{Repair: func(i dianemo.RepairInfo) { t.Errorf("left to repair: %v", i.Repaired) }}}, func(p *dianemo.Peer) {
 				require.NoError(t, chore.Handle(p, func(ctx context.Context, job *dianemo.Job[suite.Args]) error {
 					if job.Name == "bad" {

@@ -16,12 +16,21 @@ import (
 	"github.com/dianemo/dianemo/internal/suite"
 )
 
-// onEachSpread is onEach with the jobs of workflows together and spread.
+// onEachSpread is suite.Each with the jobs of workflows together and spread.
 func onEachSpread(t *testing.T, test func(t *testing.T, store dianemo.Store, spread bool)) {
+	spreads(t, suite.Each, test)
+}
+
+// onTimeSpread is suite.EachOnTime with the jobs of workflows together and spread.
+func onTimeSpread(t *testing.T, test func(t *testing.T, store dianemo.Store, spread bool)) {
+	spreads(t, suite.EachOnTime, test)
+}
+
+func spreads(t *testing.T, each func(*testing.T, func(*testing.T, dianemo.Store)), test func(t *testing.T, store dianemo.Store, spread bool)) {
 	for _, spread := range []bool{false, true} {
 		t.Run(fmt.Sprintf("spread=%v", spread), func(t *testing.T) {
 			t.Parallel()
-			suite.Each(t, func(t *testing.T, store dianemo.Store) { test(t, store, spread) })
+			each(t, func(t *testing.T, store dianemo.Store) { test(t, store, spread) })
 		})
 	}
 }
