@@ -125,6 +125,7 @@ func bruteForce(loc *time.Location, change int64, grid int64, matches func(time.
 }
 
 func TestWhenClocksAreChangedTheGoldenTableAndABruteForceWalkAgree(t *testing.T) {
+	t.Parallel()
 	var golden strings.Builder
 	for _, zone := range dstZones {
 		loc, err := time.LoadLocation(zone)
@@ -182,6 +183,7 @@ var oddZones = []string{
 var spans = [][2]string{{"1993-08-01", "1995-02-01"}, {"2011-03-01", "2012-05-01"}, {"2026-01-01", "2027-12-01"}, {"2044-03-01", "2045-04-15"}}
 
 func TestADailyRuleRunsExactlyOnceOnEachDayThatExists(t *testing.T) {
+	t.Parallel()
 	skipped := map[string]string{"1993-08-21": "Pacific/Kwajalein", "1994-12-31": "Pacific/Kiritimati", "2011-12-30": "Pacific/Apia"}
 	for _, zone := range slices.Concat(dstZones, oddZones) {
 		for _, line := range []string{"@daily", "30 1 * * *", "59 59 2 * * *", "0 12 * * *", "15 23 * * *"} {
@@ -210,6 +212,7 @@ func TestADailyRuleRunsExactlyOnceOnEachDayThatExists(t *testing.T) {
 }
 
 func TestAQuarterHourRuleKeepsItsPace(t *testing.T) {
+	t.Parallel()
 	for _, zone := range slices.Concat(dstZones, oddZones) {
 		rule := cronOf(t, "*/15 * * * *", zone)
 		for _, month := range []string{"2026-03", "2026-04", "2026-09", "2026-10", "2026-11", "2044-03", "2044-10", "2044-12"} {
@@ -226,6 +229,7 @@ func TestAQuarterHourRuleKeepsItsPace(t *testing.T) {
 }
 
 func TestAPeriodOfAZoneReachesBeyondTheEndOfALeapYear(t *testing.T) {
+	t.Parallel()
 	for _, zone := range slices.Concat(dstZones, oddZones) {
 		loc, err := time.LoadLocation(zone)
 		require.NoError(t, err)
@@ -258,6 +262,7 @@ func randomLine() string {
 }
 
 func TestNextIsTheSameFromAnyInstantBetweenTwoOccurrences(t *testing.T) {
+	t.Parallel()
 	zones := slices.Concat(dstZones, oddZones)
 	found := changes(t, "Europe/Berlin", 2024, 2035)
 	for range 3000 {
@@ -296,6 +301,7 @@ func naive(field string, v, low int) bool {
 }
 
 func TestRandomLinesMatchWhatANaiveReaderFinds(t *testing.T) {
+	t.Parallel()
 	for range 300 {
 		line := randomLine()
 		f := strings.Fields(line)
@@ -329,6 +335,7 @@ func TestRandomLinesMatchWhatANaiveReaderFinds(t *testing.T) {
 }
 
 func TestCronLines(t *testing.T) {
+	t.Parallel()
 	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) // a Thursday
 	for _, row := range []struct{ line, want string }{
 		{"* * * * *", "01-01T00:01:00 01-01T00:02:00"},
@@ -374,6 +381,7 @@ func TestCronLines(t *testing.T) {
 }
 
 func TestARareLineIsFoundAndTheEndOfTimeIsReached(t *testing.T) {
+	t.Parallel()
 	leap := cronOf(t, "0 0 29 2 *", "Europe/Berlin")
 	require.Equal(t, "2104-02-29T00:00:00+01:00", leap.Next(time.Date(2096, 2, 29, 0, 0, 0, 0, time.UTC)).Format(time.RFC3339))
 	leap = cronOf(t, "0 0 29 2 *", "UTC")
@@ -390,6 +398,7 @@ func TestARareLineIsFoundAndTheEndOfTimeIsReached(t *testing.T) {
 }
 
 func TestABadCronLineIsRefusedAndItsFieldNamed(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("1,", 200) + "1 * * * *"
 	for _, row := range []struct{ line, zone, field, value string }{
 		{"0 25 * * *", "", `cron line "0 25 * * *", hour`, "25"},

@@ -143,6 +143,7 @@ func (r *readCron) check(t *testing.T, zone *time.Location, after, next time.Tim
 }
 
 func TestACronLineIsReadTwiceAlike(t *testing.T) {
+	t.Parallel()
 	for _, line := range []string{"0 9 * * Fri-Mon", "0 22-1 * * *", "0 9 * * SUN,TUE-SAT/2", "0 0 * * 5-7/2", "0 0 * NOV-FEB/2 4", "0 0 13 * FRI", "0 0 */10 * 5",
 		"5/20 0 1 JAN-MAR *", "0 0 * * */5", "0 0 * * 1/3", "*/7 */5 3/9 */2 */5 ?", "15 2 * * *", "0 */2 * * *", "@weekly"} {
 		for _, zone := range dstZones {

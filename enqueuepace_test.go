@@ -30,6 +30,7 @@ func (s *ladenStore) Enqueue(_ context.Context, _ int, _ Call, records []Record)
 }
 
 func TestAnEnqueueCarriesAsMuchAsTheStoreCanTakeAtATime(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &ladenStore{one: make(chan struct{}, 1)}
 		c, err := NewClient(store, ClientConfig{})
@@ -81,8 +82,10 @@ func (s *heldStore) Enqueue(_ context.Context, _ int, call Call, records []Recor
 // A call that is not answered may be worked at whenever its bytes arrive. If it is to replace what holds its key, it must not
 // replace what came after it: of the same line the store refuses it then.
 func TestJobsWithUniqueKeysAreEnqueuedOneCallAfterTheOther(t *testing.T) {
+	t.Parallel()
 	for key, want := range map[string]int{"": 2, "key": 1} {
 		t.Run(key, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				store := &heldStore{open: make(chan struct{})}
 				c, err := NewClient(store, ClientConfig{})

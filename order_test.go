@@ -137,6 +137,7 @@ func checkCycle(t *testing.T, g *simple.DirectedGraph, parents [][]int, cycle []
 }
 
 func TestOrdersAndCyclesOfRandomGraphsAreThoseOfGonum(t *testing.T) {
+	t.Parallel()
 	cyclic := 0
 	for seed := range uint64(600) {
 		rng := rand.New(rand.NewPCG(seed, 5))
@@ -154,6 +155,7 @@ func TestOrdersAndCyclesOfRandomGraphsAreThoseOfGonum(t *testing.T) {
 }
 
 func TestAGraphMayBeVeryLongOrVeryWide(t *testing.T) {
+	t.Parallel()
 	const n = 100_000
 	long, wide := make([][]int, n), make([][]int, n)
 	for i := range n - 1 {
@@ -174,6 +176,7 @@ func TestAGraphMayBeVeryLongOrVeryWide(t *testing.T) {
 }
 
 func TestACycleIsToldInTheOrderInWhichItsNodesWait(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		parents       [][]int
 		sorted, cycle []int

@@ -10,6 +10,7 @@ import (
 )
 
 func TestASpecSurvivesItsEncoding(t *testing.T) {
+	t.Parallel()
 	for _, s := range []Spec{
 		{Kind: "k", Priority: 1},
 		{Kind: "k", Priority: 1, RunAt: time.UnixMilli(1_700_000_000_001)},
@@ -30,6 +31,7 @@ func TestASpecSurvivesItsEncoding(t *testing.T) {
 }
 
 func TestASpecOfAnotherVersionOrWithUnknownFieldsIsRead(t *testing.T) {
+	t.Parallel()
 	b := EncodeSpec(&Spec{Kind: "k", Priority: 2, Args: []byte("1")})
 	back, err := DecodeSpec(append(b, 'Z', 3, 'a', 'b', 'c'))
 	require.NoError(t, err)
@@ -44,6 +46,7 @@ func TestASpecOfAnotherVersionOrWithUnknownFieldsIsRead(t *testing.T) {
 
 // Whatever the bytes, decoding ends in a valid spec or in an error.
 func TestNoBytesBreakTheDecoder(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 1))
 	whole := EncodeSpec(&Spec{Kind: "kind", Priority: 2, Grace: time.Hour, Retries: 3, Headers: map[string]string{"a": "b"}, Args: []byte(`{"n":1}`)})
 	for range 200_000 {
@@ -61,6 +64,7 @@ func TestNoBytesBreakTheDecoder(t *testing.T) {
 }
 
 func TestBackoffGrowsToItsLimit(t *testing.T) {
+	t.Parallel()
 	retryIn := Exponential(time.Second, time.Minute)
 	for attempt, most := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 7: time.Minute, 100: time.Minute, 1 << 40: time.Minute} {
 		for range 100 {
@@ -75,6 +79,7 @@ func TestBackoffGrowsToItsLimit(t *testing.T) {
 // The defaults of the priorities, and what goes before them: the kind, and
 // before that the job.
 func TestTheDefaultsOfThePriorities(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		policy          Policy
 		options         Options
@@ -111,6 +116,7 @@ func TestTheDefaultsOfThePriorities(t *testing.T) {
 }
 
 func TestGracesOfJobsFallIntoFewLanes(t *testing.T) {
+	t.Parallel()
 	lanes := map[time.Duration]bool{}
 	for d := time.Millisecond; d < 10*365*24*time.Hour; d += d/100 + 1 {
 		lane := laneGrace(d)
@@ -125,6 +131,7 @@ func TestGracesOfJobsFallIntoFewLanes(t *testing.T) {
 }
 
 func TestLaneWeightsArePowersOfTwo(t *testing.T) {
+	t.Parallel()
 	for weight, lane := range map[int]int{0: 0, 1: 1, 2: 2, 3: 4, 9: 16, 64: 64, MaxWeight: MaxWeight} {
 		require.Equal(t, lane, laneWeight(weight))
 	}
