@@ -108,6 +108,8 @@ func (r *readCron) first(from, to time.Time) (time.Time, bool) {
 			at = time.Date(at.Year(), at.Month(), at.Day()+1, 0, 0, 0, 0, time.UTC)
 		case !r.fields[2][at.Hour()]:
 			at = at.Truncate(time.Hour).Add(time.Hour)
+		case !r.fields[1][at.Minute()]:
+			at = at.Truncate(time.Minute).Add(time.Minute)
 		case !r.matches(at):
 			at = at.Add(time.Second)
 		default:

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 // A laden store takes its time for each job of an enqueue, one call after the other.
@@ -29,7 +31,7 @@ func (s *ladenStore) Enqueue(_ context.Context, _ int, _ Call, records []Record)
 	return EnqueueReply{Existing: make([]State, len(records))}, nil
 }
 
-func TestAnEnqueueCarriesAsMuchAsTheStoreCanTakeAtATime(t *testing.T) {
+func TestAnEnqueueCarriesAsMuchAsTheStoreCanTakeAtATime_Long(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &ladenStore{one: make(chan struct{}, 1)}
@@ -51,7 +53,7 @@ func TestAnEnqueueCarriesAsMuchAsTheStoreCanTakeAtATime(t *testing.T) {
 			{time.Microsecond, MaxCallJobs},
 		} {
 			store.each, store.calls = row.each, nil
-			for range 4 {
+			for range sample.Part(t, 4, 4) {
 				_, err := c.EnqueueMany(t.Context(), requests...)
 				require.NoError(t, err)
 			}

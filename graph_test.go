@@ -126,9 +126,9 @@ func randomGraph(rng *rand.Rand) *Graph {
 	return g
 }
 
-func TestWhatIsDrawnHasTheNodesAndEdgesOfTheGraphWhateverTheirNames(t *testing.T) {
+func TestWhatIsDrawnHasTheNodesAndEdgesOfTheGraphWhateverTheirNames_Long(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(300) {
+	for _, seed := range seeds(t, 300) {
 		g := randomGraph(rand.New(rand.NewPCG(seed, 6)))
 		text := g.DOT()
 		require.Equal(t, text, g.DOT(), "seed %d", seed)

@@ -2,11 +2,12 @@ package dianemo
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 func ruleOf(t testing.TB) func(rule Rule, err error) Rule {
@@ -164,11 +165,12 @@ func checkField(t *testing.T, want string, err error) {
 
 func TestIntervalsNeitherDriftNorRepeat(t *testing.T) {
 	t.Parallel()
+	rng := sample.Rand(t)
 	must := ruleOf(t)
 	for range 1000 {
-		start, every := rand.Int64N(1e13), 1000+rand.Int64N(1e11)
+		start, every := rng.Int64N(1e13), 1000+rng.Int64N(1e11)
 		rule := must(IntervalFrom(time.UnixMilli(start), time.Duration(every)*time.Millisecond))
-		after := time.Unix(rand.Int64N(1e10), rand.Int64N(1e9))
+		after := time.Unix(rng.Int64N(1e10), rng.Int64N(1e9))
 		next := rule.Next(after)
 		require.True(t, next.After(after))
 		require.Zero(t, (next.UnixMilli()-start)%every)

@@ -1,12 +1,13 @@
 package dianemo
 
 import (
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 func TestASpecSurvivesItsEncoding(t *testing.T) {
@@ -45,11 +46,11 @@ func TestASpecOfAnotherVersionOrWithUnknownFieldsIsRead(t *testing.T) {
 }
 
 // Whatever the bytes, decoding ends in a valid spec or in an error.
-func TestNoBytesBreakTheDecoder(t *testing.T) {
+func TestNoBytesBreakTheDecoder_Long(t *testing.T) {
 	t.Parallel()
-	rng := rand.New(rand.NewPCG(1, 1))
+	rng := sample.Rand(t)
 	whole := EncodeSpec(&Spec{Kind: "kind", Priority: 2, Grace: time.Hour, Retries: 3, Headers: map[string]string{"a": "b"}, Args: []byte(`{"n":1}`)})
-	for range 200_000 {
+	for range sample.Part(t, 200_000, 10) {
 		b := append([]byte(nil), whole[:rng.IntN(len(whole)+1)]...)
 		for range rng.IntN(4) {
 			if len(b) > 1 {
