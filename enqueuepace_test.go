@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 // A laden store takes its time for each job of an enqueue, one call after the other.
@@ -29,7 +31,8 @@ func (s *ladenStore) Enqueue(_ context.Context, _ int, _ Call, records []Record)
 	return EnqueueReply{Existing: make([]State, len(records))}, nil
 }
 
-func TestAnEnqueueCarriesAsMuchAsTheStoreCanTakeAtATime(t *testing.T) {
+func TestAnEnqueueCarriesAsMuchAsTheStoreCanTakeAtATime_Long(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &ladenStore{one: make(chan struct{}, 1)}
 		c, err := NewClient(store, ClientConfig{})
@@ -50,7 +53,7 @@ func TestAnEnqueueCarriesAsMuchAsTheStoreCanTakeAtATime(t *testing.T) {
 			{time.Microsecond, MaxCallJobs},
 		} {
 			store.each, store.calls = row.each, nil
-			for range 4 {
+			for range sample.Part(t, 4, 4) {
 				_, err := c.EnqueueMany(t.Context(), requests...)
 				require.NoError(t, err)
 			}
@@ -81,8 +84,10 @@ func (s *heldStore) Enqueue(_ context.Context, _ int, call Call, records []Recor
 // A call that is not answered may be worked at whenever its bytes arrive. If it is to replace what holds its key, it must not
 // replace what came after it: of the same line the store refuses it then.
 func TestJobsWithUniqueKeysAreEnqueuedOneCallAfterTheOther(t *testing.T) {
+	t.Parallel()
 	for key, want := range map[string]int{"": 2, "key": 1} {
 		t.Run(key, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				store := &heldStore{open: make(chan struct{})}
 				c, err := NewClient(store, ClientConfig{})

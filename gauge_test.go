@@ -15,6 +15,7 @@ func newGauge(t *testing.T, c LoadConfig) *gauge {
 }
 
 func TestAHostIsHotFromTheHighMarkUntilBelowTheLowOne(t *testing.T) {
+	t.Parallel()
 	var g *gauge
 	for _, row := range []struct {
 		fresh  *LoadConfig // nil: the gauge of the row before
@@ -63,6 +64,7 @@ func TestAHostIsHotFromTheHighMarkUntilBelowTheLowOne(t *testing.T) {
 }
 
 func TestTheLastLoadCountsForTenBadSamplesAndThenNone(t *testing.T) {
+	t.Parallel()
 	for _, self := range []bool{false, true} {
 		g := newGauge(t, LoadConfig{CountSelf: self})
 		require.Error(t, g.take(Load{}, errors.New("no")))
@@ -89,6 +91,7 @@ func TestTheLastLoadCountsForTenBadSamplesAndThenNone(t *testing.T) {
 }
 
 func TestSharesOutOfBoundsAreBroughtIntoThem(t *testing.T) {
+	t.Parallel()
 	nan, much := math.NaN(), 7.0
 	l := Load{Host: math.Inf(1), Own: -1, Throttled: 3, Pressure: &nan}
 	require.NoError(t, l.check())
@@ -100,6 +103,7 @@ func TestSharesOutOfBoundsAreBroughtIntoThem(t *testing.T) {
 }
 
 func TestBadMarksAreRefusedByName(t *testing.T) {
+	t.Parallel()
 	nan := math.NaN()
 	for _, row := range []struct {
 		field  string
@@ -127,6 +131,7 @@ func TestBadMarksAreRefusedByName(t *testing.T) {
 // However many peers there are, this host is read once, and nobody reads it
 // when the last has ended.
 func TestThePeersOfAProcessShareOneReader(t *testing.T) {
+	t.Parallel()
 	h := &hostReader{}
 	h.join()
 	reader := h.reader

@@ -126,8 +126,9 @@ func randomGraph(rng *rand.Rand) *Graph {
 	return g
 }
 
-func TestWhatIsDrawnHasTheNodesAndEdgesOfTheGraphWhateverTheirNames(t *testing.T) {
-	for seed := range uint64(300) {
+func TestWhatIsDrawnHasTheNodesAndEdgesOfTheGraphWhateverTheirNames_Long(t *testing.T) {
+	t.Parallel()
+	for _, seed := range seeds(t, 300) {
 		g := randomGraph(rand.New(rand.NewPCG(seed, 6)))
 		text := g.DOT()
 		require.Equal(t, text, g.DOT(), "seed %d", seed)
@@ -198,6 +199,7 @@ var nightly = Graph{
 }
 
 func TestAGraphIsDrawnAsInTheGoldenFile(t *testing.T) {
+	t.Parallel()
 	const file = "testdata/graph.dot"
 	got := nightly.DOT()
 	if *update {
@@ -209,6 +211,7 @@ func TestAGraphIsDrawnAsInTheGoldenFile(t *testing.T) {
 }
 
 func TestAnEmptyGraphIsDrawnEmpty(t *testing.T) {
+	t.Parallel()
 	name, nodes, edges := read(t, new(Graph).DOT())
 	require.Empty(t, name)
 	require.Empty(t, nodes)
@@ -217,6 +220,7 @@ func TestAnEmptyGraphIsDrawnEmpty(t *testing.T) {
 
 // The state table and what readers see besides have all states there are.
 func TestEachStateHasAColourOfItsOwnOnWhichBlackIsLegible(t *testing.T) {
+	t.Parallel()
 	states := []State{Queued, Retrying}
 	for state := range Edges {
 		states = append(states, state)
@@ -252,11 +256,13 @@ func contrastToBlack(t *testing.T, fill string) float64 {
 }
 
 func TestAStateThatIsNotKnownIsDrawnWhiteAndByItsName(t *testing.T) {
+	t.Parallel()
 	_, nodes, _ := read(t, (&Graph{Jobs: []GraphJob{{Name: "a", Kind: "kind", State: "dreaming"}}}).DOT())
 	require.Equal(t, map[string]attributes{"a": {"label": "a\nkind\ndreaming", "fillcolor": "#ffffff"}}, nodes)
 }
 
 func TestAGraphIsReadBackFromItsJSON(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(100) {
 		g := randomGraph(rand.New(rand.NewPCG(seed, 7)))
 		text, err := json.Marshal(g)

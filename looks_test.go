@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 // A declaringStore holds schedules all of whose instants are fired, and counts what it
@@ -163,12 +165,14 @@ func hourlyJob(name string, n int) Schedule {
 // A canary: an older build runs on all the time, a newer one comes, declares otherwise,
 // and goes.
 func TestACanaryThatIsTakenBackTakesItsDeclarationsWithIt(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ lives, within time.Duration }{
 		{time.Hour, time.Minute},
 		{61 * time.Second, time.Minute},
 		{time.Second, 10 * time.Minute},
 	} {
 		t.Run(row.lives.String(), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newFleet(t)
 				_, stop := f.start(1e9, hourlyJob("s", 1))
@@ -190,6 +194,7 @@ func TestACanaryThatIsTakenBackTakesItsDeclarationsWithIt(t *testing.T) {
 
 // Of three builds the newest goes, and leaves what only the oldest declares besides.
 func TestTheNewestBuildThatLivesWins(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
 		_, stop := f.start(1e9, hourlyJob("s", 1), hourlyJob("both", 1))
@@ -209,10 +214,11 @@ func TestTheNewestBuildThatLivesWins(t *testing.T) {
 	})
 }
 
-func TestToLookAtManySchedulesCostsFewCalls(t *testing.T) {
+func TestToLookAtManySchedulesCostsFewCalls_Long(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
-		const n = 3000
+		n := sample.Part(t, 3000, 3)
 		var all []Schedule
 		for i := range n {
 			all = append(all, hourlyJob(fmt.Sprint(i), 1))
@@ -239,11 +245,13 @@ func TestToLookAtManySchedulesCostsFewCalls(t *testing.T) {
 
 // Two programs of one build time: the one that starts later wins, and that is that.
 func TestEquallyOldBuildsDoNotFight(t *testing.T) {
+	t.Parallel()
 	for name, rules := range map[string][]Rule{
 		"the library's":   {must(Interval(time.Hour)), must(Interval(time.Minute))},
 		"of types of own": {gridRule{time.Second}, otherRule{time.Second}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newFleet(t)
 				for i, rule := range rules {
@@ -271,8 +279,10 @@ type otherRule struct{ d time.Duration }
 func (r otherRule) Next(after time.Time) time.Time { return after.Truncate(r.d).Add(r.d) }
 
 func TestARemovedScheduleStaysAwayUntilAProgramThatDeclaresItStarts(t *testing.T) {
+	t.Parallel()
 	for name, rule := range map[string]Rule{"the library's": must(Interval(time.Hour)), "of a type of one's own": gridRule{time.Second}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newFleet(t)
 				s := hourlyJob("s", 1)
@@ -310,6 +320,7 @@ func (r minuteRule) Next(after time.Time) time.Time {
 
 // One type, whose code has changed: what tells the builds apart is when they were built.
 func TestTheInstantsOfARuleOfOnesOwnAreThoseOfTheNewestBuildThatLives(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
 		at := func(minute int) Schedule {
@@ -363,6 +374,7 @@ func (r fitfulRule) Next(after time.Time) time.Time {
 }
 
 func TestWhatARuleOfOnesOwnGaveBeforeItFailedIsKept(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t)
 		var fails atomic.Bool

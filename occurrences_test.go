@@ -43,6 +43,7 @@ func story(f Firing) string {
 }
 
 func TestWhatBecomesOfOccurrencesThatAreDue(t *testing.T) {
+	t.Parallel()
 	policy := func(missed MissedPolicy, most int, grace time.Duration) func(s *Schedule) {
 		return func(s *Schedule) {
 			s.Missed, s.MissedMax = missed, most
@@ -90,6 +91,7 @@ func TestWhatBecomesOfOccurrencesThatAreDue(t *testing.T) {
 			func(s *StoredSchedule) { s.Last, s.Seen = "s@x", hour(3) }, hour(4), "r4 to 4 pending"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			d, s := hourly(t, row.change)
 			if row.stored != nil {
 				row.stored(s)
@@ -109,6 +111,7 @@ func TestWhatBecomesOfOccurrencesThatAreDue(t *testing.T) {
 
 // Somebody was up all the time, and the last occurrence took long.
 func TestALongWaitLosesNothing(t *testing.T) {
+	t.Parallel()
 	d, s := hourly(t, func(s *Schedule) { s.Rule, s.Overlap = must(Interval(time.Second)), OverlapWait })
 	now := hour(0).Add(20_000 * time.Second)
 	s.Seen = now.Add(-30 * time.Second)
@@ -122,6 +125,7 @@ func TestALongWaitLosesNothing(t *testing.T) {
 }
 
 func TestJitterBeyondTheIntervalKeepsTheOrderAndMissesNothing(t *testing.T) {
+	t.Parallel()
 	d, s := hourly(t, func(s *Schedule) {
 		s.Rule, s.Jitter, s.Missed = must(Interval(time.Minute)), 10*time.Minute, MissedSkip
 	})
@@ -142,6 +146,7 @@ func TestJitterBeyondTheIntervalKeepsTheOrderAndMissesNothing(t *testing.T) {
 
 // It goes on behind what was due, and before what jitter still holds.
 func TestAPauseDoesNotPassOverWhatJitterHolds(t *testing.T) {
+	t.Parallel()
 	d, s := hourly(t, func(s *Schedule) { s.Jitter = 30 * time.Minute })
 	due := d.occurrence("s", hour(1)).due
 	require.True(t, due.After(hour(1).Add(time.Second)))
@@ -160,6 +165,7 @@ func TestAPauseDoesNotPassOverWhatJitterHolds(t *testing.T) {
 }
 
 func TestTwoWeeksOfAnHourlyScheduleAreABoundedSummary(t *testing.T) {
+	t.Parallel()
 	for policy, want := range map[MissedPolicy]int{MissedLatest: 21, MissedSkip: 20, MissedAll: 100} {
 		d, s := hourly(t, func(s *Schedule) { s.Missed = policy; s.Job = NewKind[int]("kind", Policy{Grace: Unlimited}).New(1) })
 		now := hour(14 * 24).Add(10 * time.Minute)
@@ -182,6 +188,7 @@ func TestTwoWeeksOfAnHourlyScheduleAreABoundedSummary(t *testing.T) {
 
 // A decision looks at a bounded number of instants, and together they lose none.
 func TestALongDowntimeOfAQuickScheduleIsTakenInSteps(t *testing.T) {
+	t.Parallel()
 	d, s := hourly(t, func(s *Schedule) { s.Rule = must(Interval(time.Second)) })
 	now := hour(0).Add(30_000 * time.Second)
 	var decided int64
@@ -197,6 +204,7 @@ func TestALongDowntimeOfAQuickScheduleIsTakenInSteps(t *testing.T) {
 }
 
 func TestJitterIsTheSameForTheSameOccurrence(t *testing.T) {
+	t.Parallel()
 	d, s := hourly(t, func(s *Schedule) { s.Jitter = 10 * time.Minute })
 	first, err := d.decide(s, hour(0))
 	require.NoError(t, err)
@@ -219,6 +227,7 @@ func TestJitterIsTheSameForTheSameOccurrence(t *testing.T) {
 }
 
 func TestAScheduleIsReadAsItWasWritten(t *testing.T) {
+	t.Parallel()
 	d, _ := hourly(t, func(s *Schedule) {
 		s.Start, s.End, s.Jitter, s.Missed, s.MissedMax, s.Overlap = hour(1), hour(9), time.Second, MissedAll, 5, OverlapWait
 		s.Job = NewKind[int]("kind", Policy{Grace: 61 * time.Second, Priority: 3}).NewWith(1, Options{Weight: 5, Retries: None, Headers: map[string]string{"b": "2", "a": "1"}})
@@ -246,6 +255,7 @@ func TestAScheduleIsReadAsItWasWritten(t *testing.T) {
 }
 
 func TestAWorkflowOfAScheduleIsReadAsItWasWritten(t *testing.T) {
+	t.Parallel()
 	for _, spread := range []bool{false, true} {
 		d, _ := hourly(t, func(s *Schedule) {
 			kind := NewKind[string]("kind", Policy{Grace: 61 * time.Second, Priority: 3})
@@ -288,6 +298,7 @@ func TestAWorkflowOfAScheduleIsReadAsItWasWritten(t *testing.T) {
 
 // instants that a program's own rule has, as the store gets them.
 func TestTheInstantsOfAProgramsOwnRuleAreKeptAhead(t *testing.T) {
+	t.Parallel()
 	d, _ := hourly(t, func(s *Schedule) { s.Rule = relative(time.Minute) })
 	again, err := d.know(relative(time.Minute), hour(0), hour(0))
 	require.NoError(t, err)

@@ -10,6 +10,8 @@ import (
 	"gonum.org/v1/gonum/graph/path"
 	"gonum.org/v1/gonum/graph/simple"
 	"gonum.org/v1/gonum/graph/topo"
+
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 // randomParents is a graph of up to 200 nodes, sparse or dense. Where loops is 0 it has no
@@ -101,7 +103,9 @@ func checkOrder(t *testing.T, parents [][]int) bool {
 	require.Len(t, sorted, len(parents))
 	came := make([]bool, len(parents))
 	for _, node := range sorted {
-		require.False(t, came[node], "node %d is there twice", node)
+		if came[node] {
+			require.Fail(t, "a node is there twice", "%d", node)
+		}
 		came[node] = true
 		for _, parent := range parents[node] {
 			if !came[parent] {
@@ -111,7 +115,9 @@ func checkOrder(t *testing.T, parents [][]int) bool {
 	}
 	longest := longestPaths(t, parents)
 	for node, got := range remaining(parents, sorted) {
-		require.Equal(t, longest[node], got, "from node %d", node)
+		if got != longest[node] {
+			require.Fail(t, "another length", "from node %d: %d instead of %d", node, got, longest[node])
+		}
 	}
 	return true
 }
@@ -136,9 +142,20 @@ func checkCycle(t *testing.T, g *simple.DirectedGraph, parents [][]int, cycle []
 	}
 }
 
-func TestOrdersAndCyclesOfRandomGraphsAreThoseOfGonum(t *testing.T) {
+// seeds are those of a test of n random cases, or a tenth of them in its short form.
+func seeds(t *testing.T, n int) []uint64 {
+	t.Helper()
+	all := make([]uint64, n)
+	for i := range all {
+		all[i] = uint64(i)
+	}
+	return sample.Rows(t, all, 10)
+}
+
+func TestOrdersAndCyclesOfRandomGraphsAreThoseOfGonum_Long(t *testing.T) {
+	t.Parallel()
 	cyclic := 0
-	for seed := range uint64(600) {
+	for _, seed := range seeds(t, 600) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		loops := 0
 		if seed%2 == 1 {
@@ -150,11 +167,12 @@ func TestOrdersAndCyclesOfRandomGraphsAreThoseOfGonum(t *testing.T) {
 			cyclic++
 		}
 	}
-	require.Greater(t, cyclic, 100) // or the test tries too few
+	require.Greater(t, cyclic, sample.Part(t, 100, 100)) // or the test tries too few
 }
 
-func TestAGraphMayBeVeryLongOrVeryWide(t *testing.T) {
-	const n = 100_000
+func TestAGraphMayBeVeryLongOrVeryWide_Long(t *testing.T) {
+	t.Parallel()
+	n := sample.Part(t, 100_000, 10)
 	long, wide := make([][]int, n), make([][]int, n)
 	for i := range n - 1 {
 		long[i] = []int{i + 1} // the first is the last to come, so that all are on the stack
@@ -174,6 +192,7 @@ func TestAGraphMayBeVeryLongOrVeryWide(t *testing.T) {
 }
 
 func TestACycleIsToldInTheOrderInWhichItsNodesWait(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		parents       [][]int
 		sorted, cycle []int

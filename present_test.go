@@ -36,6 +36,7 @@ func (s *mirror) Present(_ context.Context, info PeerInfo, _ bool) (bool, error)
 }
 
 func TestPeersThatWereStartedTogetherDoNotShowThemselvesTogetherForGood(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const peers, every = 50, 5 * time.Second
 		store := &mirror{shown: map[string][]time.Time{}}
@@ -68,6 +69,7 @@ func TestPeersThatWereStartedTogetherDoNotShowThemselvesTogetherForGood(t *testi
 
 // While a peer has no runs it does not look for what they have to say.
 func TestProgressIsPassedOnByAPeerThatHadNothingToDo(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const year = 365 * 24 * time.Hour // the first beat is at a random time
 		store := &mirror{shown: map[string][]time.Time{}}

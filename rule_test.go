@@ -2,11 +2,12 @@ package dianemo
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 func ruleOf(t testing.TB) func(rule Rule, err error) Rule {
@@ -24,6 +25,7 @@ func utc(t *testing.T, s string) time.Time {
 }
 
 func TestRulesSayWhatIsNextAndSurviveBeingStored(t *testing.T) {
+	t.Parallel()
 	must := ruleOf(t)
 	start := time.Date(2026, 1, 1, 12, 0, 0, 7_654_321, time.FixedZone("", 3600))
 	list := []time.Time{utc(t, "2026-03-01T00:00:00Z"), utc(t, "2026-01-01T00:00:00.0019Z"), utc(t, "2026-03-01T00:00:00.0002Z")}
@@ -68,6 +70,7 @@ func TestRulesSayWhatIsNextAndSurviveBeingStored(t *testing.T) {
 }
 
 func TestABadRuleIsRefused(t *testing.T) {
+	t.Parallel()
 	when := time.Unix(1e9, 0)
 	for _, row := range []struct {
 		field string
@@ -109,6 +112,7 @@ type ruleFunc func(after time.Time) time.Time
 func (f ruleFunc) Next(after time.Time) time.Time { return f(after) }
 
 func TestAUsersRuleCanNeitherStopNorMislead(t *testing.T) {
+	t.Parallel()
 	from := utc(t, "2026-01-01T00:00:00.0005Z")
 	never := (*cronRule)(nil)
 	for _, row := range []struct {
@@ -160,11 +164,13 @@ func checkField(t *testing.T, want string, err error) {
 }
 
 func TestIntervalsNeitherDriftNorRepeat(t *testing.T) {
+	t.Parallel()
+	rng := sample.Rand(t)
 	must := ruleOf(t)
 	for range 1000 {
-		start, every := rand.Int64N(1e13), 1000+rand.Int64N(1e11)
+		start, every := rng.Int64N(1e13), 1000+rng.Int64N(1e11)
 		rule := must(IntervalFrom(time.UnixMilli(start), time.Duration(every)*time.Millisecond))
-		after := time.Unix(rand.Int64N(1e10), rand.Int64N(1e9))
+		after := time.Unix(rng.Int64N(1e10), rng.Int64N(1e9))
 		next := rule.Next(after)
 		require.True(t, next.After(after))
 		require.Zero(t, (next.UnixMilli()-start)%every)

@@ -40,6 +40,7 @@ func (s *mourningStore) Repair(context.Context, int, Call, RepairStep) (RepairRe
 }
 
 func TestALeaderReapsManySilentPeersInRoundsThatFollowAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct {
 		peers, kept  int // the first of them can't be reaped
 		rounds, left int
@@ -52,6 +53,7 @@ func TestALeaderReapsManySilentPeersInRoundsThatFollowAtOnce(t *testing.T) {
 		"a page of these":      {30, 10, 2, 30},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			store := &mourningStore{kept: func(peer string) bool { return peer < fmt.Sprintf("%03d", row.kept) }}
 			for i := range row.peers {
 				store.silent = append(store.silent, fmt.Sprintf("%03d", i))

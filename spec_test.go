@@ -1,15 +1,17 @@
 package dianemo
 
 import (
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 func TestASpecSurvivesItsEncoding(t *testing.T) {
+	t.Parallel()
 	for _, s := range []Spec{
 		{Kind: "k", Priority: 1},
 		{Kind: "k", Priority: 1, RunAt: time.UnixMilli(1_700_000_000_001)},
@@ -30,6 +32,7 @@ func TestASpecSurvivesItsEncoding(t *testing.T) {
 }
 
 func TestASpecOfAnotherVersionOrWithUnknownFieldsIsRead(t *testing.T) {
+	t.Parallel()
 	b := EncodeSpec(&Spec{Kind: "k", Priority: 2, Args: []byte("1")})
 	back, err := DecodeSpec(append(b, 'Z', 3, 'a', 'b', 'c'))
 	require.NoError(t, err)
@@ -43,10 +46,11 @@ func TestASpecOfAnotherVersionOrWithUnknownFieldsIsRead(t *testing.T) {
 }
 
 // Whatever the bytes, decoding ends in a valid spec or in an error.
-func TestNoBytesBreakTheDecoder(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 1))
+func TestNoBytesBreakTheDecoder_Long(t *testing.T) {
+	t.Parallel()
+	rng := sample.Rand(t)
 	whole := EncodeSpec(&Spec{Kind: "kind", Priority: 2, Grace: time.Hour, Retries: 3, Headers: map[string]string{"a": "b"}, Args: []byte(`{"n":1}`)})
-	for range 200_000 {
+	for range sample.Part(t, 200_000, 10) {
 		b := append([]byte(nil), whole[:rng.IntN(len(whole)+1)]...)
 		for range rng.IntN(4) {
 			if len(b) > 1 {
@@ -61,6 +65,7 @@ func TestNoBytesBreakTheDecoder(t *testing.T) {
 }
 
 func TestBackoffGrowsToItsLimit(t *testing.T) {
+	t.Parallel()
 	retryIn := Exponential(time.Second, time.Minute)
 	for attempt, most := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 7: time.Minute, 100: time.Minute, 1 << 40: time.Minute} {
 		for range 100 {
@@ -75,6 +80,7 @@ func TestBackoffGrowsToItsLimit(t *testing.T) {
 // The defaults of the priorities, and what goes before them: the kind, and
 // before that the job.
 func TestTheDefaultsOfThePriorities(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		policy          Policy
 		options         Options
@@ -111,6 +117,7 @@ func TestTheDefaultsOfThePriorities(t *testing.T) {
 }
 
 func TestGracesOfJobsFallIntoFewLanes(t *testing.T) {
+	t.Parallel()
 	lanes := map[time.Duration]bool{}
 	for d := time.Millisecond; d < 10*365*24*time.Hour; d += d/100 + 1 {
 		lane := laneGrace(d)
@@ -125,6 +132,7 @@ func TestGracesOfJobsFallIntoFewLanes(t *testing.T) {
 }
 
 func TestLaneWeightsArePowersOfTwo(t *testing.T) {
+	t.Parallel()
 	for weight, lane := range map[int]int{0: 0, 1: 1, 2: 2, 3: 4, 9: 16, 64: 64, MaxWeight: MaxWeight} {
 		require.Equal(t, lane, laneWeight(weight))
 	}

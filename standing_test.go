@@ -8,6 +8,7 @@ import (
 
 // Whatever a wake-up may ask for: with less room said than there is, the peer says more as soon as that lets it through.
 func TestAPeerSaysThatItHasMoreRoomWhereThatMatters(t *testing.T) {
+	t.Parallel()
 	var s standing
 	s.register(map[string]registered{"light": {}, "same": {policy: Policy{Weight: 7}}, "heavy": {policy: Policy{Weight: 100}}, "other": {policy: Policy{Weight: 7}}})
 	weights := []int{1, 7, 100} // of kinds
@@ -20,7 +21,9 @@ func TestAPeerSaysThatItHasMoreRoomWhereThatMatters(t *testing.T) {
 			for _, weight := range weights {
 				matters = matters || said < weight && weight <= room
 			}
-			require.Equal(t, matters, s.gained(said, room), "%d, then %d", said, room)
+			if s.gained(said, room) != matters {
+				require.Fail(t, "wrong", "%d, then %d: it matters: %t", said, room, matters)
+			}
 		}
 	}
 }

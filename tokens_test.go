@@ -30,6 +30,7 @@ func allowed(available int, reserve map[int]int, running levels, p, w int) bool 
 }
 
 func TestTheLedgerGrantsWhatTheRuleAllowsAndNoMore(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		tokens, reserve := 1+rng.IntN(100), map[int]int{}
@@ -106,8 +107,9 @@ func TestTheLedgerGrantsWhatTheRuleAllowsAndNoMore(t *testing.T) {
 }
 
 // Partitions claim at the same time: what one was granted, another must not be.
-func TestClaimsUnderWayNeverOverspendTogether(t *testing.T) {
-	for seed := range uint64(300) {
+func TestClaimsUnderWayNeverOverspendTogether_Long(t *testing.T) {
+	t.Parallel()
+	for _, seed := range seeds(t, 300) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		available := 10 + rng.IntN(100)
 		reserve := map[int]int{1: rng.IntN(available), 3: 0}
@@ -173,6 +175,7 @@ func TestClaimsUnderWayNeverOverspendTogether(t *testing.T) {
 
 // Whoever waits is called when there is room for it, the most urgent first.
 func TestTheLineMovesByPriorityAndThenInOrder(t *testing.T) {
+	t.Parallel()
 	l := newLedger(4, nil)
 	heavy := &run{priority: 2, weight: 4}
 	grant, jobs := l.ask(&place{call: func() {}}, levels{2: 4})
@@ -207,6 +210,7 @@ func TestTheLineMovesByPriorityAndThenInOrder(t *testing.T) {
 // What the load frees goes to those in line, one after the other, without a
 // tick; what it takes does not call anyone.
 func TestWhoeverWaitsIsCalledWhenTheBudgetGrows(t *testing.T) {
+	t.Parallel()
 	l := newLedger(10, nil)
 	l.adapt(budget{share: 0.95, hot: true})
 	var calls []string
@@ -237,6 +241,7 @@ func TestWhoeverWaitsIsCalledWhenTheBudgetGrows(t *testing.T) {
 
 // Fewer tokens than are reserved are the most urgent level's.
 func TestTheReserveWinsOverFewTokens(t *testing.T) {
+	t.Parallel()
 	l := newLedger(10, map[int]int{1: 4})
 	l.setTokens(3)
 	require.Equal(t, 3, l.capacity().fits(1))
@@ -250,6 +255,7 @@ func TestTheReserveWinsOverFewTokens(t *testing.T) {
 // With a single job allowed, the whole of the tokens is granted to one claim
 // for one job, and to nobody while anything runs.
 func TestAPeerOnWhichNothingRunsMayBeAllowedOneJob(t *testing.T) {
+	t.Parallel()
 	l := newLedger(10, map[int]int{1: 2})
 	l.adapt(budget{share: 0.95, hot: true, single: true})
 	require.False(t, l.dry())

@@ -3,6 +3,7 @@ package history
 import "testing"
 
 func TestWhatWasAcceptedIsThereOnceAndWhatWasRefusedIsNot(t *testing.T) {
+	t.Parallel()
 	checkRows(t, []row{
 		{name: "accepted and gone", story: `
 			job a`,
@@ -112,6 +113,7 @@ func TestWhatWasAcceptedIsThereOnceAndWhatWasRefusedIsNot(t *testing.T) {
 }
 
 func TestOfAUniqueKeyOneJobLives(t *testing.T) {
+	t.Parallel()
 	checkRows(t, []row{
 		{name: "two run at a time", story: `
 			job a unique=k

@@ -3,6 +3,7 @@ package history
 import "testing"
 
 func TestWhenNothingGoesWrongAnyMoreEverythingGoesOn(t *testing.T) {
+	t.Parallel()
 	probe := `
 		20000 c invoke probe
 		20001 c ok probe
@@ -80,6 +81,7 @@ func TestWhenNothingGoesWrongAnyMoreEverythingGoesOn(t *testing.T) {
 }
 
 func TestRecordsAndKeysOfOthersAreAsTheyShouldBe(t *testing.T) {
+	t.Parallel()
 	checkRows(t, []row{
 		{name: "records and indexes disagree", story: `final audit=this`, wrong: []string{"records: this"}},
 		{name: "something was put right", story: `5 p1 repair that`, wrong: []string{"records: p1 put something right:  that"}},

@@ -3,6 +3,7 @@ package history
 import "testing"
 
 func TestAJobEndsOnce(t *testing.T) {
+	t.Parallel()
 	checkRows(t, []row{
 		{name: "not ended", story: `
 			job a

@@ -3,6 +3,7 @@ package history
 import "testing"
 
 func TestEpochsGrowAndOneRunCounts(t *testing.T) {
+	t.Parallel()
 	checkRows(t, []row{
 		{name: "started twice under one epoch", story: `
 			job a reruns=1

@@ -3,6 +3,7 @@ package history
 import "testing"
 
 func TestNoChildIsStartedBeforeItsParentsHaveEndedAsItWants(t *testing.T) {
+	t.Parallel()
 	checkRows(t, []row{
 		{name: "before one of two has ended", story: `
 			job a
@@ -118,6 +119,7 @@ func TestNoChildIsStartedBeforeItsParentsHaveEndedAsItWants(t *testing.T) {
 }
 
 func TestAWorkflowHasComeToWhatItsJobsHave(t *testing.T) {
+	t.Parallel()
 	jobs := `
 		0 c invoke w/1 op=submit workflow=w call=3
 		0 c invoke w/2 op=submit workflow=w call=3

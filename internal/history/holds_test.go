@@ -3,6 +3,7 @@ package history
 import "testing"
 
 func TestHistoriesThatHold(t *testing.T) {
+	t.Parallel()
 	checkRows(t, []row{
 		{name: "a job that succeeds", story: `
 			job a

@@ -3,6 +3,7 @@ package history
 import "testing"
 
 func TestEachInstantOfAScheduleHasOneOccurrence(t *testing.T) {
+	t.Parallel()
 	// A job that is asked for and claimed at once says what the clocks are apart.
 	clock := `
 		job x

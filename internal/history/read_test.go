@@ -10,6 +10,7 @@ import (
 )
 
 func TestAJournalIsReadButForALastLineThatWasCut(t *testing.T) {
+	t.Parallel()
 	whole := `{"at":1,"process":"p","what":"start"}` + "\n" + `{"at":2,"process":"p","what":"end"}`
 	for text, events := range map[string]int{
 		"":                            0,
@@ -29,6 +30,7 @@ func TestAJournalIsReadButForALastLineThatWasCut(t *testing.T) {
 }
 
 func TestJournalsAreMergedByTimeAndEachKeepsItsOrder(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for name, lines := range map[string]string{
 		"b.jsonl": `{"at":2,"process":"b","call":1}` + "\n" + `{"at":1,"process":"b","call":2}` + "\n",
@@ -51,6 +53,7 @@ func TestJournalsAreMergedByTimeAndEachKeepsItsOrder(t *testing.T) {
 }
 
 func TestViolationsAreInTheOrderOfTheInvariants(t *testing.T) {
+	t.Parallel()
 	violations := []Violation{{Calm, "", "", "c"}, {Epochs, "2", "", "b"}, {Acknowledged, "1", "m", "z"}, {Epochs, "1", "", "a"}}
 	Sort(violations)
 	var texts []string

@@ -6,6 +6,7 @@ import (
 )
 
 func TestOnlyWhoWasSilentLosesItsRuns(t *testing.T) {
+	t.Parallel()
 	// p1 has claimed a at 5 ms; the clocks are known by x.
 	begin := `
 		job x
@@ -106,6 +107,7 @@ func TestOnlyWhoWasSilentLosesItsRuns(t *testing.T) {
 }
 
 func TestOnlyWhatWasNeverStartedIsMissedAndOnlyWhatMayNotRunAgainUnreachable(t *testing.T) {
+	t.Parallel()
 	checkRows(t, []row{
 		{name: "missed, and was started", story: `
 			job a reruns=1 grace=20ms

@@ -3,6 +3,7 @@ package history
 import "testing"
 
 func TestAJobIsStartedAsOftenAsItMay(t *testing.T) {
+	t.Parallel()
 	checkRows(t, []row{
 		{name: "twice without retries and reruns", story: `
 			job a

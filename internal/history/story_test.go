@@ -325,6 +325,7 @@ func checkRows(t *testing.T, rows []row) {
 	t.Helper()
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
 			s := tell(t, r.story)
 			var found []string
 			for _, v := range Check(s.events, s.final) {

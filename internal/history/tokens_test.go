@@ -3,6 +3,7 @@ package history
 import "testing"
 
 func TestWhatRunsOnAPeerFitsItsTokensAndLeavesTheReserve(t *testing.T) {
+	t.Parallel()
 	two := `
 		job a
 		job b

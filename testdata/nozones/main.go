@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dianemo/dianemo"
+	_ "github.com/dianemo/dianemo/testdata/nozones/nowhere"
 )
 
 func main() {

@@ -5,6 +5,8 @@ package main
 import (
 	"log"
 	"time"
+
+	_ "github.com/dianemo/dianemo/testdata/nozones/nowhere"
 )
 
 func main() {
