@@ -1,5 +1,5 @@
-// Slowest reads what go test -json has written: it lists the slowest tests and the time
-// of each package.
+// Slowest reads what go test -json has written: it lists the slowest tests and the
+// time of each package.
 //
 //	go run ./internal/slowest [file...]
 //

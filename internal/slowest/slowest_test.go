@@ -98,6 +98,9 @@ no event
 `, `{"Action":"skip","Package":"b","Test":"TestMiddle","Elapsed":1}
 {"Action":"pass","Package":"b","Elapsed":12}
 {"Action":"pass","Package":"a","Test":"TestAlone","Elapsed":1}
+{"Action":"pass","Package":"b","Test":"TestSide/by/side","Elapsed":2}
+{"Action":"pass","Package":"b","Test":"TestSide/by","Elapsed":0}
+{"Action":"pass","Package":"b","Test":"TestSide","Elapsed":0}
 {"Action":"pass","Package":"a","Elapsed":3}
 `} {
 		require.NoError(t, each(strings.NewReader(stream), func(e event, _ []byte) { all.take(e) }))
@@ -105,8 +108,8 @@ no event
 	var printed strings.Builder
 	all.print(&printed, 3)
 	require.Equal(t, `    9.50  a  TestSlow
+    2.00  b  TestSide/by/side
     1.00  a  TestAlone
-    1.00  b  TestMiddle
 
    13.00  a
    12.00  b
