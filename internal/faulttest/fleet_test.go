@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long to wait for what must happen, where no limit is tested.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 var namespaces atomic.Int64
 
@@ -187,6 +187,19 @@ func (f *fleet) inTime(patience time.Duration, what string, ok func() bool) {
 	}
 }
 
+// allowance is what a machine adds on which nothing else runs: a race detector makes each process slower.
+const allowance = 600 * time.Millisecond
+
+// promised says how long something took. Only a test that has the machine for
+// itself can hold that against what is promised.
+func (f *fleet) promised(took, promise time.Duration, what string) {
+	f.t.Helper()
+	f.t.Logf("%s took %v; the promise is %v", what, took.Round(time.Millisecond), promise)
+	if test, _, _ := strings.Cut(f.t.Name(), "/"); strings.HasSuffix(test, "_Alone") {
+		require.Less(f.t, took, promise+allowance, what)
+	}
+}
+
 // A peer is one process.
 type peer struct {
 	f      *fleet
@@ -196,8 +209,6 @@ type peer struct {
 	orders *os.File
 	stderr *log
 	gone   <-chan struct{}
-
-	stopping sync.Mutex // so that pauses and resumptions are one after the other
 }
 
 // launch starts a peer and does not wait until it works.
@@ -256,34 +267,16 @@ func (p *peer) kill() {
 	<-p.gone
 }
 
-// pause stops the process and returns when it has stopped. A SIGCONT before that
-// would leave nothing to wait for, so it is for resume alone to send one.
+// pause stops the process and returns when it has stopped.
 func (p *peer) pause() {
 	p.f.t.Helper()
-	p.stopping.Lock()
-	defer p.stopping.Unlock()
-	p.signal(syscall.SIGSTOP)
-	const (
-		idPid   = 1          // P_PID
-		stopped = 0x2        // WSTOPPED
-		noWait  = 0x01000000 // WNOWAIT: leave the state for others to see
-	)
-	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, idPid, uintptr(p.pid), 0, stopped|noWait, 0, 0)
-		if errno == 0 {
-			return
-		}
-		if errno != syscall.EINTR {
-			p.f.t.Fatalf("waiting for process %d to stop: %v", p.pid, errno)
-		}
-	}
+	require.NoError(p.f.t, redistest.Suspend(p.cmd.Process))
 }
 
 // resume makes a process go on that was paused, however often.
 func (p *peer) resume() {
-	p.stopping.Lock()
-	defer p.stopping.Unlock()
-	p.signal(syscall.SIGCONT)
+	// What is gone needs no signal.
+	_ = redistest.Resume(p.cmd.Process)
 }
 
 // release lets go this peer's handlers of these jobs, or runs; without any, all
