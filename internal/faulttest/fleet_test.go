@@ -48,6 +48,8 @@ type fleet struct {
 	mu    sync.Mutex
 	lines []line
 	news  chan struct{} // closed at the next line
+	marks int           // that the test has written to the pipe
+	read  int           // of them
 }
 
 // assemble makes a fleet without peers.
@@ -62,7 +64,7 @@ func assemble(t *testing.T, server *redistest.Server, partitions int) *fleet {
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	f.pipe = write
-	f.reading.Go(func() { f.read(read) })
+	f.reading.Go(func() { f.listen(read) })
 	t.Cleanup(f.disband)
 	return f
 }
@@ -94,8 +96,8 @@ func (f *fleet) disband() {
 	}
 }
 
-// read is the witness.
-func (f *fleet) read(pipe *os.File) {
+// listen is the witness.
+func (f *fleet) listen(pipe *os.File) {
 	defer pipe.Close()
 	in := bufio.NewScanner(pipe)
 	for in.Scan() {
@@ -106,15 +108,40 @@ func (f *fleet) read(pipe *os.File) {
 		}
 		l.At = time.Now()
 		f.mu.Lock()
-		f.lines = append(f.lines, l)
+		if l.Event == mark {
+			f.read++
+		} else {
+			f.lines = append(f.lines, l)
+		}
 		close(f.news)
 		f.news = make(chan struct{})
 		f.mu.Unlock()
 	}
 }
 
-// seen is what the witness saw, in order, of what fits.
+// seen is what peers have told the witness by now, in order, of what fits. What of
+// it is still in the pipe is waited for: Redis may know of it already.
 func (f *fleet) seen(fits func(line) bool) []line {
+	f.t.Helper()
+	f.mu.Lock()
+	f.marks++
+	marks := f.marks
+	f.mu.Unlock()
+	_, err := fmt.Fprintf(f.pipe, "{\"Event\":%q}\n", mark)
+	require.NoError(f.t, err)
+	for {
+		f.mu.Lock()
+		read, news := f.read, f.news
+		f.mu.Unlock()
+		if read >= marks {
+			return f.heard(fits)
+		}
+		<-news
+	}
+}
+
+// heard is what the witness has read so far, in order, of what fits.
+func (f *fleet) heard(fits func(line) bool) []line {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var lines []line
@@ -136,7 +163,7 @@ func (f *fleet) await(n int, what string, fits func(line) bool) []line {
 		f.mu.Lock()
 		news := f.news
 		f.mu.Unlock()
-		lines := f.seen(fits)
+		lines := f.heard(fits)
 		if len(lines) >= n {
 			return lines
 		}
@@ -158,7 +185,7 @@ func (f *fleet) quiet(span time.Duration, what string, fits func(line) bool) {
 		f.mu.Lock()
 		news := f.news
 		f.mu.Unlock()
-		if lines := f.seen(fits); len(lines) > before {
+		if lines := f.heard(fits); len(lines) > before {
 			f.t.Fatalf("the witness saw %s: %+v", what, lines[before:])
 		}
 		select {

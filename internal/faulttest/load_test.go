@@ -80,7 +80,7 @@ func (f *fleet) within(limit time.Duration, fits func(line) bool) bool {
 		f.mu.Lock()
 		news := f.news
 		f.mu.Unlock()
-		if len(f.seen(fits)) > 0 {
+		if len(f.heard(fits)) > 0 {
 			return true
 		}
 		select {

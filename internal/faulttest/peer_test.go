@@ -125,6 +125,7 @@ type line struct {
 type event string
 
 const (
+	mark     event = "mark"   // the test's own
 	made     event = "made"   // the peer is about to Run
 	started  event = "start"  // a handler was called
 	ended    event = "ended"  // and saw its context end
