@@ -32,13 +32,14 @@ type benchCommand struct {
 	Keep       measure.Keep  `default:"default" help:"How many jobs that succeeded are kept of each kind: a number, none, all, or default."`
 	Load       bool          `help:"Let the peers give way to the load of the host. Redis and this program are a part of it."`
 
-	Callers int           `default:"32" help:"Callers that enqueue one by one."`
-	Batch   int           `default:"500" help:"Jobs in a call that enqueues in bulk."`
-	Samples int           `default:"1000" help:"Jobs whose start is timed, for pickup and schedule."`
-	Rate    int           `default:"400" help:"Of these, how many come in a second."`
-	Waiting int           `help:"Time the pick-up of priority 1 while so many jobs of priority 2 wait or run; a quarter of the tokens is reserved for it."`
-	Idle    time.Duration `default:"6s" help:"How long idle peers are watched. Chores come round once a minute."`
-	Slowlog bool          `help:"Have the Redis that was given log script calls from 1 ms on, and put its settings back at the end."`
+	Callers    int           `default:"32" help:"Callers that enqueue one by one."`
+	Batch      int           `default:"500" help:"Jobs in a call that enqueues in bulk."`
+	Samples    int           `default:"1000" help:"Jobs whose start is timed, for pickup and schedule."`
+	Rate       int           `default:"400" help:"Of these, how many come in a second."`
+	Waiting    int           `help:"Time the pick-up of priority 1 while so many jobs of priority 2 wait or run; a quarter of the tokens is reserved for it."`
+	Idle       time.Duration `default:"6s" help:"How long idle peers are watched. Chores come round once a minute."`
+	LookAround time.Duration `hidden:"" help:"What peers are given before they count as idle."` // for tests
+	Slowlog    bool          `help:"Have the Redis that was given log script calls from 1 ms on, and put its settings back at the end."`
 }
 
 // vars are what the help names.
@@ -51,7 +52,7 @@ var vars = map[string]string{
 func (c *benchCommand) settings() measure.Settings {
 	return measure.Settings{Redis: c.Redis, Embedded: c.Embedded, Figures: c.Figures, Jobs: c.Jobs, Payload: c.Payload, Tokens: c.Tokens,
 		Weights: c.Weights, Kinds: c.Kinds, Partitions: c.Partitions, Peers: c.Peers, Keep: c.Keep, Load: c.Load, Takes: c.Takes,
-		Callers: c.Callers, Batch: c.Batch, Samples: c.Samples, Rate: c.Rate, Waiting: c.Waiting, Idle: c.Idle, Rounds: c.Rounds, SlowLog: c.Slowlog}
+		Callers: c.Callers, Batch: c.Batch, Samples: c.Samples, Rate: c.Rate, Waiting: c.Waiting, Idle: c.Idle, Rounds: c.Rounds, SlowLog: c.Slowlog, LookAround: c.LookAround}
 }
 
 // Validate is called by kong, so that what is out of bounds is bad usage.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/dianemo/dianemo/internal/measure"
 	"github.com/dianemo/dianemo/internal/redistest"
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 var server *redistest.Server // shared: each bench has a namespace of its own
@@ -53,14 +55,15 @@ func tryUntil(ctx context.Context, args ...string) (status int, stdout, stderr s
 }
 
 // stores are the flags for each Redis that there may be.
-func stores() map[string][]string {
+func stores(server *redistest.Server) map[string][]string {
 	return map[string][]string{"given": {"--redis", server.Addr()}, "own": nil, "embedded": {"--embedded"}}
 }
 
-// guarded has keys of others in the server, some with names like those of a bench,
-// and makes sure that at the end these are all there is.
-func guarded(t *testing.T) *redis.Client {
+// guarded is a server of the test's own that has keys of others, some with names like
+// those of a bench. It makes sure that at the end these are all there is.
+func guarded(t *testing.T) (*redistest.Server, *redis.Client) {
 	t.Helper()
+	server := redistest.Start(t)
 	rdb := server.Client(t)
 	ctx := t.Context()
 	others := []string{"other", "{dianemo}:layout", "dianemo-bench-abc", "{dianemo-bench-}:x", "{dianemo-bench-0:0}:spec"}
@@ -73,16 +76,25 @@ func guarded(t *testing.T) *redis.Client {
 		for _, key := range others {
 			require.Equal(t, "kept", rdb.Get(ctx, key).Val())
 		}
-		require.NoError(t, rdb.Del(ctx, others...).Err())
 	})
-	return rdb
+	return server, rdb
 }
 
-func TestTheTableHasEachFigureOfEachRedis(t *testing.T) {
-	guarded(t)
-	for name, flags := range stores() {
+// quick spares what only makes figures steady, in the short form.
+func quick(t *testing.T) []string {
+	if sample.Long(t) {
+		return nil
+	}
+	return []string{"--look-around=50ms"}
+}
+
+func TestTheTableHasEachFigureOfEachRedis_Long(t *testing.T) {
+	t.Parallel()
+	server, _ := guarded(t)
+	for name, flags := range stores(server) {
 		t.Run(name, func(t *testing.T) {
-			status, stdout, stderr := try(t, slices.Concat(tiny, flags)...)
+			t.Parallel()
+			status, stdout, stderr := try(t, slices.Concat(tiny, quick(t), flags)...)
 			require.Zero(t, status, stderr)
 			require.Empty(t, stderr, "there is no terminal to draw a bar on")
 			for _, says := range []string{
@@ -109,11 +121,14 @@ func decoded(t *testing.T, stdout string) measure.Report {
 	return r
 }
 
-func TestTheJSONIsOneObjectWithEachFigureOfEachRedis(t *testing.T) {
-	guarded(t)
-	for name, flags := range stores() {
+func TestTheJSONIsOneObjectWithEachFigureOfEachRedis_Long(t *testing.T) {
+	t.Parallel()
+	server, _ := guarded(t)
+	for name, flags := range stores(server) {
 		t.Run(name, func(t *testing.T) {
-			status, stdout, stderr := try(t, slices.Concat(tiny, flags, []string{"--json", "--rounds=2", "--takes=1ms", "--kinds=3", "--weights=1,5",
+			t.Parallel()
+			rounds := sample.Part(t, 2, 2)
+			status, stdout, stderr := try(t, slices.Concat(tiny, quick(t), flags, []string{"--json", fmt.Sprint("--rounds=", rounds), "--takes=1ms", "--kinds=3", "--weights=1,5",
 				"--partitions=2", "--keep=none", "--peers=2"})...)
 			require.Zero(t, status, stderr)
 			r := decoded(t, stdout)
@@ -142,7 +157,7 @@ func TestTheJSONIsOneObjectWithEachFigureOfEachRedis(t *testing.T) {
 				for _, b := range r.Histograms[figure] {
 					samples += b.Count
 				}
-				require.EqualValues(t, 40, samples, "of both rounds")
+				require.EqualValues(t, 20*rounds, samples, "of all rounds")
 			}
 			require.Equal(t, name != "embedded", r.Scripts.Known)
 		})
@@ -150,6 +165,7 @@ func TestTheJSONIsOneObjectWithEachFigureOfEachRedis(t *testing.T) {
 }
 
 func TestOnlyTheFiguresThatWereAskedForAreTaken(t *testing.T) {
+	t.Parallel()
 	status, stdout, stderr := try(t, append(tiny, "--json", "--figures=drain", "--redis", server.Addr())...)
 	require.Zero(t, status, stderr)
 	r := decoded(t, stdout)
@@ -159,7 +175,8 @@ func TestOnlyTheFiguresThatWereAskedForAreTaken(t *testing.T) {
 }
 
 func TestThePickUpOfUrgentJobsIsTimedWhileOthersWait(t *testing.T) {
-	guarded(t)
+	t.Parallel()
+	server, _ := guarded(t)
 	status, stdout, stderr := try(t, append(tiny, "--figures=pickup", "--waiting=2000", "--takes=50ms", "--redis", server.Addr())...)
 	require.Zero(t, status, stderr)
 	require.Contains(t, stdout, "Pick-up of priority 1 while 2000 of priority 2 wait")
@@ -174,10 +191,10 @@ func TestWithoutARedisServerItIsTheEmbeddedOneAndSaysSo(t *testing.T) {
 }
 
 func TestLongScriptCallsAreShownAndTheSlowlogIsAsItWas(t *testing.T) {
-	rdb := guarded(t)
+	t.Parallel()
+	server, rdb := guarded(t)
 	ctx := t.Context()
 	require.NoError(t, rdb.ConfigSet(ctx, "slowlog-log-slower-than", "7000").Err())
-	t.Cleanup(func() { rdb.ConfigSet(context.Background(), "slowlog-log-slower-than", "10000") })
 	had := rdb.ConfigGet(ctx, "slowlog-*").Val()
 
 	run := func(more ...string) string {
@@ -199,12 +216,14 @@ func TestLongScriptCallsAreShownAndTheSlowlogIsAsItWas(t *testing.T) {
 }
 
 func TestScriptCallsAbove5msAreTooLong(t *testing.T) {
+	t.Parallel()
 	text := scripts(measure.Scripts{Known: true, AboveMs: 1, Calls: []measure.Script{{Name: "claim", Longest: 7.25, Logged: 9, TooLong: 2}, {Name: "beat", Longest: 1.5, Logged: 1}}})
 	require.Regexp(t, `claim +longest +7.25 ms, of 9   TOO LONG: 2 above 5ms`, text)
 	require.Regexp(t, `(?m)beat +longest +1.50 ms, of 1$`, text)
 }
 
 func TestWrongFlagsAreErrorsThatSayWhatIsAllowed(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ flags, says string }{
 		{"--jobs=-1", "--jobs=-1: 0 to"},
 		{"--jobs=many", "--jobs"},
@@ -238,6 +257,7 @@ func TestWrongFlagsAreErrorsThatSayWhatIsAllowed(t *testing.T) {
 }
 
 func TestARedisThatCanNotBeMeasuredIsAnErrorThatSaysWhy(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.Start(t, "--cluster-enabled", "yes")
 	for _, c := range []struct{ redis, says string }{
 		{"127.0.0.1:1", "no Redis at 127.0.0.1:1"},
@@ -251,8 +271,8 @@ func TestARedisThatCanNotBeMeasuredIsAnErrorThatSaysWhy(t *testing.T) {
 }
 
 func TestTheNamespaceIsRemovedWhenSomethingGoesWrong(t *testing.T) {
-	guarded(t)
-	rdb := server.Client(t)
+	t.Parallel()
+	server, rdb := guarded(t)
 	used, err := measure.ReadServer(t.Context(), rdb)
 	require.NoError(t, err)
 	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", strconv.FormatInt(used.Memory+4<<20, 10)).Err())
@@ -277,7 +297,8 @@ func inNamespace(t *testing.T, rdb *redis.Client, name string) {
 }
 
 func TestCtrlCEndsItAndRemovesTheNamespace(t *testing.T) {
-	rdb := guarded(t)
+	t.Parallel()
+	server, rdb := guarded(t)
 	for _, peers := range []string{"0", "2"} {
 		self, err := os.Executable()
 		require.NoError(t, err)
@@ -296,8 +317,9 @@ func TestCtrlCEndsItAndRemovesTheNamespace(t *testing.T) {
 	}
 }
 
+// It is not parallel: it looks for the process among this one's children.
 func TestAPeersProcessThatDiesEndsTheBench(t *testing.T) {
-	rdb := guarded(t)
+	server, rdb := guarded(t)
 	ended := make(chan string, 1)
 	go func() {
 		_, _, stderr := try(t, append(tiny, "--redis", server.Addr(), "--takes=1h", "--figures=drain", "--peers=1")...)
@@ -312,18 +334,21 @@ func TestAPeersProcessThatDiesEndsTheBench(t *testing.T) {
 }
 
 func TestAPeerIsNotStartedByHand(t *testing.T) {
+	t.Parallel()
 	status, _, stderr := try(t, measure.ServeCommand)
 	require.Equal(t, failed, status)
 	require.Contains(t, stderr, "a part of bench")
 }
 
 func TestTheBarGrowsWithTheShare(t *testing.T) {
+	t.Parallel()
 	require.Equal(t, strings.Repeat("░", barWidth)+"   0 % ", bar(0, ""))
 	require.Equal(t, strings.Repeat("█", barWidth/2)+strings.Repeat("░", barWidth/2)+"  50 % drain", bar(0.5, "drain"))
 	require.Equal(t, strings.Repeat("█", barWidth)+" 100 % idle", bar(1, "idle"))
 }
 
 func TestThePageOnPerformanceNamesEachField(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../../docs/performance.md")
 	require.NoError(t, err)
 	for _, f := range measure.Fields {

@@ -62,6 +62,7 @@ func read(t *testing.T, elements ...string) string {
 }
 
 func TestGoodOrdersAreLoaded(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	status, tables, graph, all := try(t, "-dir", dir)
 	require.Zero(t, status, all)
@@ -77,6 +78,7 @@ func TestGoodOrdersAreLoaded(t *testing.T) {
 }
 
 func TestTooManyBadOrdersAreSetBy(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	status, tables, _, all := try(t, "-dir", dir, "-bad")
 	require.Zero(t, status, all)
@@ -87,6 +89,7 @@ func TestTooManyBadOrdersAreSetBy(t *testing.T) {
 }
 
 func TestALoadThatBreaksIsUndoneAndCanBeResumed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	broken := with("load", "failed", "unload", "succeeded", "report", "skipped")
 	status, tables, _, all := try(t, "-dir", dir, "-break")
@@ -102,6 +105,7 @@ func TestALoadThatBreaksIsUndoneAndCanBeResumed(t *testing.T) {
 }
 
 func TestItRunsOnARedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	for range 2 { // where the last run has left its jobs
 		status, tables, _, all := try(t, "-redis", server.Addr())
@@ -111,6 +115,7 @@ func TestItRunsOnARedis(t *testing.T) {
 }
 
 func TestWrongArgumentsAreRefused(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"-resume"}, {"-break", "-bad"}, {"more"}, {"-no-such-flag"}} {
 		status, _, _, all := try(t, args...)
 		require.Equal(t, 2, status, args)

@@ -59,6 +59,7 @@ func of(schedule string, runs []string) (lines []string) {
 }
 
 func TestTheReportRunsOnEachDayAlsoWhenClocksAreChanged(t *testing.T) {
+	t.Parallel()
 	preview, runs := fast(t, "-every", "6h")
 	require.Contains(t, preview, `
 report    Sat 2026-03-07 02:30:00 EST  Sat 2026-03-07 07:30:00 UTC
@@ -73,6 +74,7 @@ import    `)
 }
 
 func TestTheImportAfterALongOneIsSkipped(t *testing.T) {
+	t.Parallel()
 	_, runs := fast(t, "-days", "1", "-from", "2026-11-01") // a day of 25 hours
 	imports := of("import", runs)
 	require.Len(t, imports, 25*4-1)
@@ -88,6 +90,7 @@ func TestTheImportAfterALongOneIsSkipped(t *testing.T) {
 }
 
 func TestTheCleanUpCountsFromTheEndOfTheLastOne(t *testing.T) {
+	t.Parallel()
 	_, runs := fast(t, "-days", "1", "-from", "2026-07-01", "-every", "12h")
 	require.Equal(t, []string{
 		"Wed 2026-07-01 06:10:00 EDT  clean-up of 06:00:00 EDT  succeeded: all clean",
@@ -99,6 +102,7 @@ func TestTheCleanUpCountsFromTheEndOfTheLastOne(t *testing.T) {
 var imported = regexp.MustCompile(`  import   of \S+ E[SD]T  succeeded: `)
 
 func TestCtrlCEndsItWell(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), self, "-every", "1s")
@@ -123,6 +127,7 @@ func TestCtrlCEndsItWell(t *testing.T) {
 }
 
 func TestARedisKeepsTheSchedulesForTheNextStart(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	client, err := dianemo.NewClient(redisstore.New(rdb, redisstore.Options{Namespace: "nightly"}), dianemo.ClientConfig{})
@@ -130,7 +135,7 @@ func TestARedisKeepsTheSchedulesForTheNextStart(t *testing.T) {
 	defer client.Close()
 	var made time.Time
 	for start := range 2 {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		lines, out := io.Pipe()
 		seen := false
 		read := make(chan struct{})
@@ -168,6 +173,7 @@ func TestARedisKeepsTheSchedulesForTheNextStart(t *testing.T) {
 }
 
 func TestWhatCanNotBeDoneIsSaid(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		args   []string
 		status int

@@ -29,8 +29,7 @@ func openBackend(ctx context.Context, given *redis.Options) (*backend, error) {
 			return nil, err
 		}
 		// Peers that share a process may share server itself, which is a Store.
-		return &backend{server: server, redis: redis.Options{Addr: server.Client().Options().Addr},
-			options: redisstore.Options{Plain: true}}, nil
+		return &backend{server: server, redis: *server.Client().Options(), options: redisstore.Options{Plain: true}}, nil
 	}
 	b := &backend{redis: *given, options: redisstore.Options{Namespace: "quickstart-" + strings.ToLower(rand.Text()[:8])}}
 	// A peer waits for a Redis that is away. Here it is more likely mistyped.

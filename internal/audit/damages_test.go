@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 // ghost is a peer that has claimed a job, reported on it, leads and stands idle, and does nothing more.
@@ -254,14 +255,15 @@ var damages = []damage{
 	{"a key that is aside for ever", func(d *damager) { d.Set(d.t.Context(), d.tag(0)+"spec:aside:1700000000000", "x", 0) }, "it is aside for ever"},
 }
 
-func TestEachSortOfDamageIsFound(t *testing.T) {
+func TestEachSortOfDamageIsFound_Long(t *testing.T) {
+	t.Parallel()
 	w := populate(t, 4)
 	w.parent = w.running
 	w.stop()
 	w.ghost()
 	w.clean()
 	whole := w.dump()
-	for _, d := range damages {
+	for _, d := range sample.Rows(t, damages, 8) {
 		t.Run(strings.ReplaceAll(d.name, " ", "_"), func(t *testing.T) {
 			on := &damager{w, w.rdb.Pipeline()}
 			d.do(on)
@@ -279,6 +281,7 @@ func TestEachSortOfDamageIsFound(t *testing.T) {
 
 // What is of no use any more is told apart from what is wrong.
 func TestWhatIsOfNoUseIsALeftover(t *testing.T) {
+	t.Parallel()
 	w := populate(t, 1)
 	w.stop()
 	ctx := t.Context()

@@ -12,6 +12,7 @@ import (
 )
 
 func TestKeysOfOthersAreToldApartByTheirWholeTag(t *testing.T) {
+	t.Parallel()
 	for key, want := range map[string]bool{
 		"{ns}:peers": true, "{ns:0}:spec": true, "{ns:12}:lane:x": true, "{ns:99}:spec": true,
 		"{ns}2:peers": false, "{ns-x}:peers": false, "{ns-x:0}:spec": false, "ns:0:spec": false, "{ns:x}:spec": false, "{ns:0}2:spec": false,
@@ -22,6 +23,7 @@ func TestKeysOfOthersAreToldApartByTheirWholeTag(t *testing.T) {
 }
 
 func TestWhatBecomesOfForeignKeysIsSeen(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	rdb, ctx := server.Client(t), t.Context()
 	for i := range 300 {

@@ -66,8 +66,11 @@ func newWorld(t *testing.T, partitions int) *world {
 	return w
 }
 
-// beatEvery is so long that what keeps Redis busy meanwhile is no outage.
-const beatEvery = 200 * time.Millisecond
+// beatEvery is so long that what keeps Redis busy meanwhile is no outage, and no peer that is not scheduled for a while is silent.
+const beatEvery = 500 * time.Millisecond
+
+// patience is for what must happen.
+const patience = time.Minute
 
 // peer starts one; it is stopped with the others.
 func (w *world) peer() *dianemo.Peer {
@@ -130,7 +133,7 @@ func (w *world) enqueue(kind dianemo.Kind[args], do string, options dianemo.Opti
 
 func (w *world) ends(state dianemo.State, ids ...string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	for _, id := range ids {
 		job, err := w.Wait(ctx, id)
@@ -151,7 +154,7 @@ func (w *world) becomes(state dianemo.State, ids ...string) {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	require.Eventually(w.t, ok, 20*time.Second, 5*time.Millisecond, what)
+	require.Eventually(w.t, ok, patience, 5*time.Millisecond, what)
 }
 
 func (w *world) clean() {

@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long to wait for what must happen, where no limit is tested.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 var namespaces atomic.Int64
 
@@ -48,6 +48,8 @@ type fleet struct {
 	mu    sync.Mutex
 	lines []line
 	news  chan struct{} // closed at the next line
+	marks int           // that the test has written to the pipe
+	read  int           // of them
 }
 
 // assemble makes a fleet without peers.
@@ -62,7 +64,7 @@ func assemble(t *testing.T, server *redistest.Server, partitions int) *fleet {
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	f.pipe = write
-	f.reading.Go(func() { f.read(read) })
+	f.reading.Go(func() { f.listen(read) })
 	t.Cleanup(f.disband)
 	return f
 }
@@ -94,8 +96,8 @@ func (f *fleet) disband() {
 	}
 }
 
-// read is the witness.
-func (f *fleet) read(pipe *os.File) {
+// listen is the witness.
+func (f *fleet) listen(pipe *os.File) {
 	defer pipe.Close()
 	in := bufio.NewScanner(pipe)
 	for in.Scan() {
@@ -106,15 +108,40 @@ func (f *fleet) read(pipe *os.File) {
 		}
 		l.At = time.Now()
 		f.mu.Lock()
-		f.lines = append(f.lines, l)
+		if l.Event == mark {
+			f.read++
+		} else {
+			f.lines = append(f.lines, l)
+		}
 		close(f.news)
 		f.news = make(chan struct{})
 		f.mu.Unlock()
 	}
 }
 
-// seen is what the witness saw, in order, of what fits.
+// seen is what peers have told the witness by now, in order, of what fits. What of
+// it is still in the pipe is waited for: Redis may know of it already.
 func (f *fleet) seen(fits func(line) bool) []line {
+	f.t.Helper()
+	f.mu.Lock()
+	f.marks++
+	marks := f.marks
+	f.mu.Unlock()
+	_, err := fmt.Fprintf(f.pipe, "{\"Event\":%q}\n", mark)
+	require.NoError(f.t, err)
+	for {
+		f.mu.Lock()
+		read, news := f.read, f.news
+		f.mu.Unlock()
+		if read >= marks {
+			return f.heard(fits)
+		}
+		<-news
+	}
+}
+
+// heard is what the witness has read so far, in order, of what fits.
+func (f *fleet) heard(fits func(line) bool) []line {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var lines []line
@@ -136,7 +163,7 @@ func (f *fleet) await(n int, what string, fits func(line) bool) []line {
 		f.mu.Lock()
 		news := f.news
 		f.mu.Unlock()
-		lines := f.seen(fits)
+		lines := f.heard(fits)
 		if len(lines) >= n {
 			return lines
 		}
@@ -158,7 +185,7 @@ func (f *fleet) quiet(span time.Duration, what string, fits func(line) bool) {
 		f.mu.Lock()
 		news := f.news
 		f.mu.Unlock()
-		if lines := f.seen(fits); len(lines) > before {
+		if lines := f.heard(fits); len(lines) > before {
 			f.t.Fatalf("the witness saw %s: %+v", what, lines[before:])
 		}
 		select {
@@ -187,6 +214,19 @@ func (f *fleet) inTime(patience time.Duration, what string, ok func() bool) {
 	}
 }
 
+// allowance is what a machine adds on which nothing else runs: a race detector makes each process slower.
+const allowance = 600 * time.Millisecond
+
+// promised says how long something took. Only a test that has the machine for
+// itself can hold that against what is promised.
+func (f *fleet) promised(took, promise time.Duration, what string) {
+	f.t.Helper()
+	f.t.Logf("%s took %v; the promise is %v", what, took.Round(time.Millisecond), promise)
+	if test, _, _ := strings.Cut(f.t.Name(), "/"); strings.HasSuffix(test, "_Alone") {
+		require.Less(f.t, took, promise+allowance, what)
+	}
+}
+
 // A peer is one process.
 type peer struct {
 	f      *fleet
@@ -196,8 +236,6 @@ type peer struct {
 	orders *os.File
 	stderr *log
 	gone   <-chan struct{}
-
-	stopping sync.Mutex // so that pauses and resumptions are one after the other
 }
 
 // launch starts a peer and does not wait until it works.
@@ -256,34 +294,16 @@ func (p *peer) kill() {
 	<-p.gone
 }
 
-// pause stops the process and returns when it has stopped. A SIGCONT before that
-// would leave nothing to wait for, so it is for resume alone to send one.
+// pause stops the process and returns when it has stopped.
 func (p *peer) pause() {
 	p.f.t.Helper()
-	p.stopping.Lock()
-	defer p.stopping.Unlock()
-	p.signal(syscall.SIGSTOP)
-	const (
-		idPid   = 1          // P_PID
-		stopped = 0x2        // WSTOPPED
-		noWait  = 0x01000000 // WNOWAIT: leave the state for others to see
-	)
-	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, idPid, uintptr(p.pid), 0, stopped|noWait, 0, 0)
-		if errno == 0 {
-			return
-		}
-		if errno != syscall.EINTR {
-			p.f.t.Fatalf("waiting for process %d to stop: %v", p.pid, errno)
-		}
-	}
+	require.NoError(p.f.t, redistest.Suspend(p.cmd.Process))
 }
 
 // resume makes a process go on that was paused, however often.
 func (p *peer) resume() {
-	p.stopping.Lock()
-	defer p.stopping.Unlock()
-	p.signal(syscall.SIGCONT)
+	// What is gone needs no signal.
+	_ = redistest.Resume(p.cmd.Process)
 }
 
 // release lets go this peer's handlers of these jobs, or runs; without any, all

@@ -42,9 +42,7 @@ func burnMain() {
 // burn starts one, waits until it burns, and returns what ends it.
 func burn(t *testing.T) (end func()) {
 	t.Helper()
-	// At the lowest priority, which is load all the same, so that the tests of
-	// other packages that run now do not slow down.
-	cmd := exec.Command("nice", "-n", "19", os.Args[0])
+	cmd := exec.Command("nice", "-n", "19", os.Args[0]) // which is load all the same
 	cmd.Env = append(os.Environ(), burnVariable+"=1", fmt.Sprintf("GOMAXPROCS=%d", runtime.NumCPU()))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
@@ -82,7 +80,7 @@ func (f *fleet) within(limit time.Duration, fits func(line) bool) bool {
 		f.mu.Lock()
 		news := f.news
 		f.mu.Unlock()
-		if len(f.seen(fits)) > 0 {
+		if len(f.heard(fits)) > 0 {
 			return true
 		}
 		select {
@@ -94,9 +92,8 @@ func (f *fleet) within(limit time.Duration, fits func(line) bool) bool {
 }
 
 // The real thing: another process takes all CPUs of this host. How long it takes
-// for that to be seen is counted in samples. It wants a machine on which little
-// else runs, so it is not parallel, and make test runs one package at a time.
-func TestAPeerGivesWayToAProcessThatBurnsTheCPU(t *testing.T) {
+// for that to be seen is counted in samples.
+func TestAPeerGivesWayToAProcessThatBurnsTheCPU_Alone(t *testing.T) {
 	const high, low = 0.8, 0.65
 	f := assemble(t, server, 1)
 	p := f.launch(settings{Load: &load{Every: 500 * time.Millisecond, High: high, Low: low}})

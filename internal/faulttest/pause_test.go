@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -94,31 +93,6 @@ func TestAPauseShorterThanTheLimitOfSilenceCostsNothing(t *testing.T) {
 	p.release()
 	f.awaitState(dianemo.Succeeded, ids...)
 	f.ranOnce(p, ids...)
-}
-
-func TestAPauseEndsNotBeforeItHasBegun(t *testing.T) {
-	t.Parallel()
-	f := assemble(t, server, 1)
-	p := f.launch(settings{})
-	late := time.AfterFunc(patience, p.kill) // what is gone is waited for no longer
-	defer late.Stop()
-	over := make(chan struct{})
-	var resuming sync.WaitGroup
-	resuming.Go(func() {
-		for {
-			select {
-			case <-over:
-				return
-			default:
-				p.resume()
-			}
-		}
-	})
-	defer resuming.Wait()
-	defer close(over)
-	for range 200 {
-		p.pause()
-	}
 }
 
 // reunite makes a peer lose a job and, since nobody else handles it, start it

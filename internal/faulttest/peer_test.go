@@ -4,6 +4,7 @@ package faulttest
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,7 +55,8 @@ type settings struct {
 	// SilentAfter is at least silentAfter. A client that has failed to connect for a
 	// while tries once a second only: after a long outage that must not count.
 	SilentAfter time.Duration
-	Load        *load // default: none
+	Lease       time.Duration // default lease
+	Load        *load         // default: none
 }
 
 // A load that a peer is to read and give way to.
@@ -65,17 +67,16 @@ type load struct {
 
 // Intervals of all peers. From a peer's death until its jobs start elsewhere
 // there pass at most silentAfter, two leases if it led, and one beatEvery for
-// the chore. allowance is for what a busy machine adds: processes that are not
-// scheduled, and a race detector that makes each of them slower.
+// the chore. They are long enough for a machine that is busy: a peer that is not
+// scheduled for a while is not to be taken for silent.
 const (
-	beatEvery   = 100 * time.Millisecond
-	silentAfter = 600 * time.Millisecond
-	lease       = 500 * time.Millisecond
-	allowance   = 600 * time.Millisecond
+	beatEvery   = 300 * time.Millisecond
+	silentAfter = 6 * beatEvery
+	lease       = 1500 * time.Millisecond
 )
 
 // redisTimeout is short, so that a dead connection is noticed while a test lasts.
-const redisTimeout = 300 * time.Millisecond
+const redisTimeout = 500 * time.Millisecond
 
 // args of all kinds. A handler waits for Work; without, until the test lets it
 // go. In an open peer nobody is held.
@@ -124,6 +125,7 @@ type line struct {
 type event string
 
 const (
+	mark     event = "mark"   // the test's own
 	made     event = "made"   // the peer is about to Run
 	started  event = "start"  // a handler was called
 	ended    event = "ended"  // and saw its context end
@@ -161,7 +163,7 @@ func peerMain(encoded string) int {
 	if s.Load != nil {
 		loadConfig = dianemo.LoadConfig{Every: s.Load.Every, High: s.Load.High, Low: s.Load.Low}
 	}
-	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: s.Tokens, BeatEvery: beatEvery, SilentAfter: max(s.SilentAfter, silentAfter), Lease: lease,
+	peer, err := dianemo.NewPeer(store, dianemo.Config{Tokens: s.Tokens, BeatEvery: beatEvery, SilentAfter: max(s.SilentAfter, silentAfter), Lease: cmp.Or(s.Lease, lease),
 		Finish: s.Finish, StuckAfter: s.StuckAfter, Load: loadConfig, Hooks: w.hooks(),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {

@@ -96,7 +96,7 @@ func TestATerminatedPeerNamesTheJobsWhoseHandlersIgnoreItAndTheyAreReaped(t *tes
 	f.awaitState(dianemo.Succeeded, concat(patient, polite)...)
 	for _, l := range f.awaitStarts(heir, patient...) {
 		require.Equal(t, 2, l.Attempt)
-		require.Less(t, l.At.Sub(gone), takeover+allowance)
+		f.promised(l.At.Sub(gone), takeover, "the takeover")
 		f.hasResultOf(l)
 	}
 	for _, l := range f.awaitStarts(heir, polite...) {
@@ -108,7 +108,7 @@ func TestATerminatedPeerNamesTheJobsWhoseHandlersIgnoreItAndTheyAreReaped(t *tes
 		jobsOf(f.seen(func(l line) bool { return l.Event == reaped })))
 }
 
-func TestAPeerThatIsTerminatedWhileRedisIsAwayGivesUpInTimeAndNamesItsJobs(t *testing.T) {
+func TestAPeerThatIsTerminatedWhileRedisIsAwayGivesUpAndNamesItsJobs(t *testing.T) {
 	t.Parallel()
 	for _, outage := range outages {
 		t.Run(outage.name, func(t *testing.T) {
@@ -127,9 +127,8 @@ func TestAPeerThatIsTerminatedWhileRedisIsAwayGivesUpInTimeAndNamesItsJobs(t *te
 				begin := time.Now()
 				p.signal(syscall.SIGTERM)
 				require.Equal(t, slices.Sorted(slices.Values(all)), p.exit().IDs)
-				t.Logf("Run returned after %v; Finish and StuckAfter are %v", time.Since(begin).Round(time.Millisecond), finish+stuckAfter)
 				// Beyond that, what is under way runs into the client's own limits.
-				require.Less(t, time.Since(begin), finish+stuckAfter+4*redisTimeout+allowance)
+				f.promised(time.Since(begin), finish+stuckAfter+4*redisTimeout, "the end of Run")
 			})
 			heir := f.start(settings{Open: true})
 			f.awaitState(dianemo.Succeeded, concat(done[:4], open[:4])...)

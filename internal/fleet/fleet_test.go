@@ -2,10 +2,14 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dianemo/dianemo/internal/sample"
 )
 
 // alone is a world with one node and nobody in it.
@@ -16,9 +20,11 @@ func alone(lag time.Duration) (*world, *node) {
 	return w, w.nodes[0]
 }
 
-func TestCallsWaitAsLongAsQueueingTheorySays(t *testing.T) {
-	for _, busy := range []float64{0.3, 0.6, 0.9} {
+func TestCallsWaitAsLongAsQueueingTheorySays_Long(t *testing.T) {
+	t.Parallel()
+	for _, busy := range sample.Rows(t, []float64{0.3, 0.6, 0.9}, 3) {
 		t.Run(fmt.Sprint(busy), func(t *testing.T) {
+			t.Parallel()
 			w, n := alone(0)
 			takes, _ := w.Costs[stand].of(0)
 			every := float64(takes) / busy
@@ -47,6 +53,7 @@ func TestCallsWaitAsLongAsQueueingTheorySays(t *testing.T) {
 }
 
 func TestCallsAreDoneInTheirOrderAndAnsweredAfterTheLag(t *testing.T) {
+	t.Parallel()
 	w, n := alone(time.Millisecond)
 	var order []string
 	note := func(what string) { order = append(order, fmt.Sprint(what, " ", w.now.Microseconds())) }
@@ -59,6 +66,7 @@ func TestCallsAreDoneInTheirOrderAndAnsweredAfterTheLag(t *testing.T) {
 }
 
 func TestWhatIsDueAtTheSameTimeHappensAsPlanned(t *testing.T) {
+	t.Parallel()
 	var c clock
 	var order, want []int
 	for i := range 20 {
@@ -67,6 +75,16 @@ func TestWhatIsDueAtTheSameTimeHappensAsPlanned(t *testing.T) {
 	}
 	c.run(time.Second, func() {})
 	require.Equal(t, want, order)
+}
+
+// worldsOf are some of the worlds, in the long form all.
+func worldsOf(t *testing.T, part int) map[string]Settings {
+	all := someWorlds()
+	some := map[string]Settings{}
+	for _, name := range sample.Rows(t, slices.Sorted(maps.Keys(all)), part) {
+		some[name] = all[name]
+	}
+	return some
 }
 
 // someWorlds are small, and each has something of its own.
@@ -88,9 +106,11 @@ func someWorlds() map[string]Settings {
 	return map[string]Settings{"calm": calm, "cluster": cluster, "full": full, "outage": outage, "deaths": deaths, "together": together}
 }
 
-func TestEachJobIsStartedOnceAndNoneIsLost(t *testing.T) {
-	for name, s := range someWorlds() {
+func TestEachJobIsStartedOnceAndNoneIsLost_Long(t *testing.T) {
+	t.Parallel()
+	for name, s := range worldsOf(t, 2) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(s)
 			starts := map[int]int{}
 			w.onStart = func(j job) { starts[j.number]++ }
@@ -119,9 +139,11 @@ func TestEachJobIsStartedOnceAndNoneIsLost(t *testing.T) {
 	}
 }
 
-func TestNoPeerRunsMoreThanItsTokensAllow(t *testing.T) {
-	for name, s := range someWorlds() {
+func TestNoPeerRunsMoreThanItsTokensAllow_Long(t *testing.T) {
+	t.Parallel()
+	for name, s := range worldsOf(t, 3) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(s)
 			most, starts := 0, 0
 			w.onStart = func(job) {
@@ -140,9 +162,11 @@ func TestNoPeerRunsMoreThanItsTokensAllow(t *testing.T) {
 	}
 }
 
-func TestASeedDecidesEverything(t *testing.T) {
-	for name, s := range someWorlds() {
+func TestASeedDecidesEverything_Long(t *testing.T) {
+	t.Parallel()
+	for name, s := range worldsOf(t, 6) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			first := simulate(s)
 			require.Equal(t, first, simulate(s))
 			s.Seed++
@@ -154,6 +178,7 @@ func TestASeedDecidesEverything(t *testing.T) {
 // The library was measured with 1.01 claims per job, of jobs that come evenly spaced. Where they come at random, some come
 // together and share a claim.
 func TestFiftyIdlePeersClaimEachJobOnce(t *testing.T) {
+	t.Parallel()
 	s := Default()
 	s.Peers, s.Partitions, s.Rate, s.Takes, s.For, s.Steady = 50, 1, 100, time.Millisecond, 60*time.Second, true
 	r := simulate(s)
@@ -164,6 +189,7 @@ func TestFiftyIdlePeersClaimEachJobOnce(t *testing.T) {
 }
 
 func TestAfterAnOutageTheFleetWorksAsBefore(t *testing.T) {
+	t.Parallel()
 	s := someWorlds()["outage"]
 	s.For = 20 * time.Second
 	r := simulate(s)
@@ -175,6 +201,7 @@ func TestAfterAnOutageTheFleetWorksAsBefore(t *testing.T) {
 }
 
 func TestAnotherPeerLeadsWhenTheLeaderDies(t *testing.T) {
+	t.Parallel()
 	s := someWorlds()["deaths"]
 	r := simulate(s)
 	require.Greater(t, r.Vacant, s.Lease/2)       // it was renewed a third of a lease before, at most
@@ -183,6 +210,7 @@ func TestAnotherPeerLeadsWhenTheLeaderDies(t *testing.T) {
 }
 
 func TestCostsAreReadFromTheCommandLine(t *testing.T) {
+	t.Parallel()
 	c := DefaultCosts
 	require.NoError(t, c.Set("wake=20,claim=30+2.5"))
 	require.Equal(t, 20*micro, c[wake].Fixed)

@@ -2,23 +2,18 @@ package main
 
 import (
 	"context"
-	"os"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
-	"github.com/dianemo/dianemo/internal/redistest"
 	"github.com/dianemo/dianemo/redisstore"
+	"github.com/dianemo/dianemo/redisstore/embedded"
 )
-
-var server *redistest.Server
-
-func TestMain(m *testing.M) {
-	os.Exit(redistest.Main(m, func(s *redistest.Server) { server = s }))
-}
 
 // sent is what real peers have sent, by sort.
 type sent [sorts]atomic.Int64
@@ -81,15 +76,15 @@ func (c counting) Lead(ctx context.Context, b dianemo.Bid) (dianemo.Lease, error
 	return c.Store.Lead(ctx, b)
 }
 
-// real runs peers of the library as the settings say, and counts what they send from when they have shown themselves warm
+// real runs peers of the library as the settings say, on the embedded Redis and in virtual time, and counts what they send from when they have shown themselves warm
 // times each until they have done so beats times more, for each of these.
 func real(t *testing.T, s Settings, warm, beats int) (each [sorts]float64, first [sorts]int64) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	store := func() *redisstore.Store {
-		return redisstore.New(server.Client(t), redisstore.Options{Namespace: t.Name(), Partitions: s.Partitions})
-	}
-	client, err := dianemo.NewClient(store(), dianemo.ClientConfig{})
+	store, err := embedded.New(redisstore.Options{Partitions: s.Partitions})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, store.Close()) }()
+	client, err := dianemo.NewClient(store, dianemo.ClientConfig{})
 	require.NoError(t, err)
 	defer client.Close()
 	kind := dianemo.NewKind[int]("kind", dianemo.Policy{})
@@ -103,12 +98,12 @@ func real(t *testing.T, s Settings, warm, beats int) (each [sorts]float64, first
 
 	var counts sent
 	shown, ends := make(chan struct{}), make(chan error, s.Peers)
-	for range s.Peers {
-		p, err := dianemo.NewPeer(counting{store(), &counts, shown}, dianemo.Config{Tokens: s.Tokens, BeatEvery: s.Beat, Lease: s.Lease,
+	for i := range s.Peers {
+		p, err := dianemo.NewPeer(counting{store, &counts, shown}, dianemo.Config{Tokens: s.Tokens, BeatEvery: s.Beat, Lease: s.Lease,
 			Finish: dianemo.None, Load: dianemo.LoadConfig{Off: true}})
 		require.NoError(t, err)
 		require.NoError(t, kind.Handle(p, func(ctx context.Context, _ *dianemo.Job[int]) error {
-			timer := time.NewTimer(s.Takes)
+			timer := time.NewTimer(time.Duration(rand.ExpFloat64() * float64(s.Takes)))
 			defer timer.Stop()
 			select {
 			case <-timer.C:
@@ -117,7 +112,10 @@ func real(t *testing.T, s Settings, warm, beats int) (each [sorts]float64, first
 				return ctx.Err()
 			}
 		}))
-		go func() { ends <- p.Run(ctx) }()
+		go func() {
+			time.Sleep(s.Spread * time.Duration(i) / time.Duration(s.Peers))
+			ends <- p.Run(ctx)
+		}()
 	}
 	for range warm * s.Peers {
 		<-shown
@@ -154,9 +152,12 @@ func small() Settings {
 }
 
 func TestAnIdlePeerSendsWhatASimulatedOneDoes(t *testing.T) {
+	t.Parallel()
 	s := small()
 	s.Peers, s.Partitions = 5, 16
-	each, first := real(t, s, 4, 6)
+	var each [sorts]float64
+	var first [sorts]int64
+	synctest.Test(t, func(t *testing.T) { each, first = real(t, s, 4, 6) })
 	want := simulated(s)
 	for _, sort := range []sort{survey, stand, lead, empty, wake, nobody, beat} {
 		require.InDelta(t, want[sort], each[sort], 0.25, sortNames[sort])
@@ -169,9 +170,11 @@ func TestAnIdlePeerSendsWhatASimulatedOneDoes(t *testing.T) {
 }
 
 func TestAFullPeerSendsWhatASimulatedOneDoes(t *testing.T) {
+	t.Parallel()
 	s := small()
-	s.Peers, s.Partitions, s.Tokens, s.Takes, s.Backlog = 4, 16, 4, time.Second, 8000
-	each, _ := real(t, s, 4, 12)
+	s.Peers, s.Partitions, s.Tokens, s.Takes, s.Backlog = 4, 16, 4, time.Second, 1000
+	var each [sorts]float64
+	synctest.Test(t, func(t *testing.T) { each, _ = real(t, s, 4, 12) })
 	want := simulated(s)
 	for _, sort := range []sort{survey, lead} {
 		require.InDelta(t, want[sort], each[sort], 0.25, sortNames[sort])

@@ -11,11 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dianemo/dianemo/internal/redistest"
 	"github.com/dianemo/dianemo/redisstore"
-	"github.com/dianemo/dianemo/redisstore/embedded"
 )
 
 // Where the jobs are.
@@ -31,7 +31,7 @@ type backend struct {
 	Backend
 	url    string // redis://…
 	server *redistest.Server
-	inner  *embedded.Store
+	inner  *miniredis.Miniredis
 	rdb    *redis.Client
 	undo   map[string]string // settings of a Redis that were changed
 }
@@ -55,12 +55,13 @@ func openBackend(ctx context.Context, s Settings) (*backend, error) {
 			b.url = "redis://" + b.url
 		}
 	} else if why := b.launch(s.Embedded); why != nil {
-		inner, err := embedded.New(redisstore.Options{})
+		// That of package embedded, but on a port: peers in processes of their own reach it too.
+		inner, err := miniredis.Run()
 		if err != nil {
 			return nil, err
 		}
-		b.Kind, b.Why, b.inner = Inner, why.Error(), inner
-		b.url = "redis://" + inner.Client().Options().Addr
+		inner.ClockTTL(true)
+		b.Kind, b.Why, b.inner, b.url = Inner, why.Error(), inner, "redis://"+inner.Addr()
 	}
 	options, err := redis.ParseURL(b.url)
 	if err != nil {
@@ -196,7 +197,7 @@ func (b *backend) stop() error {
 		err = b.server.Close()
 	}
 	if b.inner != nil {
-		err = b.inner.Close()
+		b.inner.Close()
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 )
 
 func TestEachBucketBeginsWhereTheOneBeforeItEnds(t *testing.T) {
+	t.Parallel()
 	for i := range buckets - 1 {
 		require.Equal(t, i, bucketOf(upper(i)))
 		require.Equal(t, i+1, bucketOf(upper(i)+1))
@@ -19,6 +20,7 @@ func TestEachBucketBeginsWhereTheOneBeforeItEnds(t *testing.T) {
 }
 
 func TestQuantilesAreThoseOfTheSortedDurationsButForOneSixtyFourth(t *testing.T) {
+	t.Parallel()
 	var h Histogram
 	var all []time.Duration
 	for range 10_000 {
@@ -36,12 +38,14 @@ func TestQuantilesAreThoseOfTheSortedDurationsButForOneSixtyFourth(t *testing.T)
 }
 
 func TestAHistogramWithoutDurationsHasQuantilesOfNothing(t *testing.T) {
+	t.Parallel()
 	var h Histogram
 	require.Zero(t, h.Quantile(0.5))
 	require.Empty(t, h.Buckets())
 }
 
 func TestAHistogramIsToldToAnotherProcessWhole(t *testing.T) {
+	t.Parallel()
 	var from, to Histogram
 	for _, d := range []time.Duration{0, 5, time.Microsecond, time.Second, time.Second} {
 		from.Add(d)

@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -10,8 +11,8 @@ import (
 )
 
 const (
-	warmUp     = 10 // jobs that are not timed
-	lookAround = time.Second
+	warmUp     = 10          // jobs that are not timed
+	lookAround = time.Second // unless settings say otherwise
 )
 
 // peersAtWork makes the crew and waits until all of it is known to be there, has
@@ -35,7 +36,7 @@ func (b *bench) peersAtWork(ctx context.Context, client *dianemo.Client, s spec,
 				return err
 			}
 			if len(peers) == len(crew.members) {
-				return wait(ctx, lookAround)
+				return wait(ctx, cmp.Or(b.LookAround, lookAround))
 			}
 			if time.Now().After(until) {
 				return fmt.Errorf("%d of %d peers show themselves after %v", len(peers), len(crew.members), patience)

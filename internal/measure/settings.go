@@ -49,6 +49,7 @@ type Settings struct {
 	Idle       time.Duration `json:"idle_ns"`
 	Rounds     int           `json:"rounds"`
 	SlowLog    bool          `json:"slowlog"`
+	LookAround time.Duration `json:"-"` // what peers are given before they count as idle; 0: a second
 }
 
 // How many jobs are drained unless settings say so. The embedded Redis is slow

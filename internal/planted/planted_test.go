@@ -25,11 +25,13 @@ var invariants = []history.Invariant{history.Acknowledged, history.OneEnd, histo
 	history.Occurrences, history.Silence, history.Records, history.Foreign, history.Calm}
 
 func TestEachBugCanBePlantedInThisTree(t *testing.T) {
+	t.Parallel()
 	root, err := moduleRoot(t.Context())
 	require.NoError(t, err)
 	redis := scripts(t)
 	for _, b := range bugs {
 		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			for _, e := range b.edits {
 				require.NotEqual(t, e.old, e.new)
@@ -62,6 +64,7 @@ func scripts(t *testing.T) *redis.Client {
 }
 
 func TestTheTableOfBugsSaysWhatTheTortureTestUnderstands(t *testing.T) {
+	t.Parallel()
 	root, err := moduleRoot(t.Context())
 	require.NoError(t, err)
 	faults, err := os.ReadFile(filepath.Join(root, "internal/torture/faults.go"))
@@ -86,12 +89,14 @@ func TestTheTableOfBugsSaysWhatTheTortureTestUnderstands(t *testing.T) {
 }
 
 func TestEachInvariantHasABugThatItIsMeantToCatch(t *testing.T) {
+	t.Parallel()
 	for _, invariant := range invariants {
 		require.True(t, slices.ContainsFunc(bugs, func(b bug) bool { return b.by[0] == string(invariant) }), invariant)
 	}
 }
 
 func TestWhatIsToBeReplacedMustStandThereOnce(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.lua")
 	b := bug{edits: []edit{{"a.lua", "one", "two"}}}
@@ -110,7 +115,8 @@ func TestWhatIsToBeReplacedMustStandThereOnce(t *testing.T) {
 	}
 }
 
-// stand-ins for the torture test.
+// stand-ins for the torture test. Tests with one are not parallel: while another process is
+// about to start, it has the script open, which then can't be run.
 func program(t *testing.T, script string) string {
 	path := filepath.Join(t.TempDir(), "torture")
 	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o755))
@@ -151,6 +157,7 @@ func TestATortureTestThatIsNoLongerWantedIsStopped(t *testing.T) {
 }
 
 func TestTheReportSaysWhatCaughtEachBug(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	report(&out, []finding{
 		{bug: bug{name: "a", what: "w", faults: []string{"delay", "cut-all"}, by: []string{"calm"}}, took: 31 * time.Second,

@@ -13,9 +13,10 @@ func dieWithParent() *syscall.SysProcAttr {
 	return nil
 }
 
-// suspend asks a process to stop; it may run on for a moment.
-func suspend(p *os.Process) error {
+// Suspend asks a process to stop; it may run on for a moment.
+func Suspend(p *os.Process) error {
 	return p.Signal(syscall.SIGSTOP)
 }
 
-func resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
+// Resume lets a process go on.
+func Resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }

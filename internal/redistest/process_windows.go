@@ -12,6 +12,8 @@ func dieWithParent() *syscall.SysProcAttr { return nil }
 
 var errNoSignals = errors.New("a process can't be stopped and continued here")
 
-func suspend(*os.Process) error { return errNoSignals }
+// Suspend is not possible here.
+func Suspend(*os.Process) error { return errNoSignals }
 
-func resume(*os.Process) error { return errNoSignals }
+// Resume is not possible here.
+func Resume(*os.Process) error { return errNoSignals }

@@ -182,14 +182,14 @@ func (s *Server) Restart() error {
 func (s *Server) Pause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return suspend(s.proc.cmd.Process)
+	return Suspend(s.proc.cmd.Process)
 }
 
 // Resume undoes Pause.
 func (s *Server) Resume() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return resume(s.proc.cmd.Process)
+	return Resume(s.proc.cmd.Process)
 }
 
 // Close kills the server, removes its directory and gives up its port.

@@ -22,11 +22,13 @@ func planOf(seed uint64, chosen []fault, span time.Duration) (steps []string) {
 }
 
 func TestThePlanIsDecidedByTheSeed(t *testing.T) {
+	t.Parallel()
 	require.Equal(t, planOf(1, faults, time.Minute), planOf(1, faults, time.Minute))
 	require.NotEqual(t, planOf(1, faults, time.Minute), planOf(2, faults, time.Minute))
 }
 
 func TestInTwoMinutesEveryFaultStrikesAloneAndTwoServerFaultsNeverMix(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(50) {
 		left := 2 * time.Minute
 		alone := map[string]bool{}
@@ -48,6 +50,7 @@ func TestInTwoMinutesEveryFaultStrikesAloneAndTwoServerFaultsNeverMix(t *testing
 }
 
 func TestAPlanOfOneFaultFillsTheTime(t *testing.T) {
+	t.Parallel()
 	chosen, err := choose([]string{"kill-peer"})
 	require.NoError(t, err)
 	require.Greater(t, len(planOf(1, chosen, time.Minute)), 10)
@@ -56,12 +59,14 @@ func TestAPlanOfOneFaultFillsTheTime(t *testing.T) {
 }
 
 func TestTheCountOfAnErrorIsFound(t *testing.T) {
+	t.Parallel()
 	info := "# Errorstats\r\nerrorstat_ERR:count=7\r\nerrorstat_NOSCRIPT:count=12\r\n"
 	require.EqualValues(t, 12, errorCount(info, "NOSCRIPT"))
 	require.Zero(t, errorCount(info, "OOM"))
 }
 
 func TestWhatAFaultReachedIsCounted(t *testing.T) {
+	t.Parallel()
 	at := func(ms int) history.Moment { return history.Moment(time.Duration(ms) * time.Millisecond) }
 	tally := tallied([]history.Event{
 		{At: at(100), Process: "p", What: history.Beat, Began: at(99)},
