@@ -11,6 +11,7 @@ import (
 )
 
 func TestAClaimWithOneUnreadableRecordGivesTheOtherJobsAllTheSame(t *testing.T) {
+	t.Parallel()
 	now := time.UnixMilli(1_700_000_000_000)
 	spec := string(dianemo.EncodeSpec(&dianemo.Spec{Kind: "kind", Priority: 2, Args: []byte(`{}`)})) + "1700000000000"
 	lane := dianemo.Lane{Kind: "kind", Priority: 2}
@@ -32,6 +33,7 @@ func TestAClaimWithOneUnreadableRecordGivesTheOtherJobsAllTheSame(t *testing.T) 
 }
 
 func TestAClaimWhoseAnswerIsCutShortIsAnError(t *testing.T) {
+	t.Parallel()
 	claim := dianemo.Claim{Lanes: []dianemo.ClaimLane{{Lane: dianemo.Lane{Kind: "kind", Priority: 2}, Weight: 1}}}
 	for what, jobs := range map[string][]any{
 		"no texts":          {int64(1), "a 1 5"},

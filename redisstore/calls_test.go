@@ -24,6 +24,7 @@ func (f *fixture) ids(n int) []string {
 }
 
 func TestTheSameCallAgainHasTheEffectAndTheAnswerOfTheFirst(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		ids := f.ids(3)
@@ -83,6 +84,7 @@ func TestTheSameCallAgainHasTheEffectAndTheAnswerOfTheFirst(t *testing.T) {
 }
 
 func TestALateCallIsSuperseded(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		ids := f.ids(2)
@@ -106,6 +108,7 @@ func TestALateCallIsSuperseded(t *testing.T) {
 }
 
 func TestChoresSentTwiceAnswerTwiceTheSame(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)
 		partition := f.Partition(ids[0])
@@ -124,6 +127,7 @@ func TestChoresSentTwiceAnswerTwiceTheSame(t *testing.T) {
 }
 
 func TestALeaderOfAnEarlierTermIsDeposed(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		chore := dianemo.Chore{Term: 7, Limit: 10, BeatEvery: time.Second, SilentAfter: time.Second}
 		for partition := range f.Partitions() {
@@ -154,6 +158,7 @@ func TestALeaderOfAnEarlierTermIsDeposed(t *testing.T) {
 }
 
 func TestTheLeaseHasOneHolderAndTermsGrow(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		bid := func(peer string, lease time.Duration) dianemo.Lease {
@@ -181,6 +186,7 @@ func TestTheLeaseHasOneHolderAndTermsGrow(t *testing.T) {
 
 // What someone's hand has written must not keep a fleet without a leader, nor without its terms.
 func TestALeaseThatWasSpoiltRunsOutAndTheTermComesBack(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		key, term := fmt.Sprintf("{%s}:leader", f.namespace), fmt.Sprintf("{%s}:term", f.namespace)
@@ -216,6 +222,7 @@ func TestALeaseThatWasSpoiltRunsOutAndTheTermComesBack(t *testing.T) {
 // Else one field that was spoilt would keep every leader from its chores, in all partitions, and from the walk that
 // would put it right.
 func TestATermThatNobodyHadDeposesNoLeader(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		lease, err := f.Lead(ctx, dianemo.Bid{Peer: owner, Lease: time.Hour})
@@ -248,6 +255,7 @@ func TestATermThatNobodyHadDeposesNoLeader(t *testing.T) {
 // A server clock that steps back after a lease was taken makes its key live
 // for hours.
 func TestALeaseIsNeverLongerThanItWasTakenFor(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		_, err := f.Lead(ctx, dianemo.Bid{Peer: "a", Lease: 30 * time.Millisecond})

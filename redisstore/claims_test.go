@@ -18,6 +18,7 @@ import (
 // budgets. What it takes fits, is what was due, is the most urgent that was
 // there, and is charged exactly.
 func TestClaimsFitTheirRoom(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		type job struct {
 			id       string
@@ -108,6 +109,7 @@ func TestClaimsFitTheirRoom(t *testing.T) {
 
 // What the index of lanes says decides whether peers sleep.
 func TestTheReplyNamesTheLanesThatHaveJobsAndTheirFirst(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(3)
 		partition := f.Partition(ids[0])
@@ -130,6 +132,7 @@ func TestTheReplyNamesTheLanesThatHaveJobsAndTheirFirst(t *testing.T) {
 // Jobs of a lane whose weights differ: those that do not fit are looked past,
 // with few commands, and only so many of them.
 func TestJobsThatDoNotFitAreLookedPast(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(102)
 		l := lane("kind")
@@ -154,6 +157,7 @@ func TestJobsThatDoNotFitAreLookedPast(t *testing.T) {
 
 // A peer that said it may be silent for long is not judged by a hasty leader.
 func TestEachPeersOwnLimitOfSilenceCounts(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
 		partition := f.Partition(id)
@@ -170,6 +174,7 @@ func TestEachPeersOwnLimitOfSilenceCounts(t *testing.T) {
 }
 
 func TestAClaimIsBoundedInBytes(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(12)
 		l := lane("kind")
@@ -191,6 +196,7 @@ func TestAClaimIsBoundedInBytes(t *testing.T) {
 // What may run again after its peer went silent, and how often: the default of
 // its priority, the kind's own, the job's own.
 func TestReapedJobsRunAgainAsOftenAsTheyMay(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(4)
 		partition := f.Partition(ids[0])
@@ -241,6 +247,7 @@ func TestReapedJobsRunAgainAsOftenAsTheyMay(t *testing.T) {
 
 // Whatever someone's hand has made of a score, the record that a claim writes can be read.
 func TestAJobThatIsDueAtNoTimeRunsAllTheSame(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		l := lane("kind")
 		for i, due := range []float64{-5.5, 5.5, -1e20, math.Inf(-1), 1e-9} {
@@ -260,6 +267,7 @@ func TestAJobThatIsDueAtNoTimeRunsAllTheSame(t *testing.T) {
 
 // Nobody's silence would count until then.
 func TestAnOutageThatEndsInTheFutureHasEnded(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("id")
 		chore := dianemo.Chore{Term: 1, Limit: 10, BeatEvery: time.Hour, SilentAfter: 20 * time.Second}
@@ -279,6 +287,7 @@ func TestAnOutageThatEndsInTheFutureHasEnded(t *testing.T) {
 // Redis away is not peers silent: after a gap in everyone's signs of life,
 // nobody's silence counts from before its end.
 func TestAnOutageIsNotTheSilenceOfPeers(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
 		partition := f.Partition(id)
@@ -318,6 +327,7 @@ func TestAnOutageIsNotTheSilenceOfPeers(t *testing.T) {
 // Each kind of broken record, planted: the job is set aside or left alone, and
 // the one behind it goes on.
 func TestCorruptRecordsHoldUpNothing(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		ids := f.ids(6)
@@ -354,6 +364,7 @@ func TestCorruptRecordsHoldUpNothing(t *testing.T) {
 
 // Fields that a later program adds to the record survive this one.
 func TestAnUnknownTailIsKeptByteForByte(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		id := f.ids(1)[0]
@@ -377,6 +388,7 @@ func TestAnUnknownTailIsKeptByteForByte(t *testing.T) {
 // In a lane whose jobs are due together, or apart, or both, each is claimed with its own due time, and its record says so, also
 // once it has succeeded.
 func TestAClaimTellsWhenEachJobWasDue(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		base := time.UnixMilli(1_000_000_000_000)
 		for name, due := range map[string]func(i int) int{

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dianemo/dianemo"
 	"github.com/dianemo/dianemo/internal/redistest"
+	"github.com/dianemo/dianemo/internal/sample"
 	"github.com/dianemo/dianemo/redisstore"
 	"github.com/dianemo/dianemo/redisstore/embedded"
 )
@@ -38,57 +39,89 @@ type fixture struct {
 	calls     uint64
 }
 
-// each runs a test on a real Redis and on the embedded one, with 1 and 8
-// partitions, and on a real Redis under each disturbance that must make no
-// difference: every script sent twice; every third reply lost; and every script
-// confined to the keys that it declares.
-func each(t *testing.T, test func(t *testing.T, f *fixture)) { eachBut(t, nil, test) }
+// A kindOfStore makes stores to run a test on.
+type kindOfStore struct {
+	name string
+	make func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient)
+}
+
+// storeKinds are the embedded Redis, a real one, and a real one under each
+// disturbance that must make no difference: every script sent twice; every third
+// reply lost; and every script confined to the keys that it declares.
+var storeKinds = []kindOfStore{
+	{"embedded", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+		s, err := embedded.New(options)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, s.Close()) })
+		return s, s.Client()
+	}},
+	{"redis", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+		return redisstore.New(server.Client(t), options), server.Client(t)
+	}},
+	{"twice", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+		client := server.Client(t)
+		client.AddHook(scriptHook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+			first := redis.NewCmd(ctx, cmd.Args()...)
+			_ = next(ctx, first) // the second answer must be as good
+			return next(ctx, cmd)
+		}))
+		return redisstore.New(client, options), server.Client(t)
+	}},
+	{"lossy", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+		proxy := redistest.StartProxy(t, server.Addr())
+		proxy.DropMatching(everyThirdScript())
+		client := redis.NewClient(&redis.Options{Addr: proxy.Addr(), DisableIdentity: true, MaxRetries: 10, ReadTimeout: time.Minute,
+			MinRetryBackoff: time.Millisecond, MaxRetryBackoff: time.Millisecond})
+		t.Cleanup(func() {
+			require.NoError(t, client.Close())
+			require.Positive(t, proxy.Dropped(), "the test lost no reply")
+		})
+		return redisstore.New(client, options), server.Client(t)
+	}},
+	{"declared", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
+		return redisstore.New(confined(t), options), server.Client(t)
+	}},
+}
+
+// A place is where a test runs.
+type place struct {
+	kindOfStore
+	partitions int
+}
+
+// places are the stores of each kind with 1 and 8 partitions.
+func places() (all []place) {
+	for _, partitions := range []int{1, 8} {
+		for _, kind := range storeKinds {
+			all = append(all, place{kind, partitions})
+		}
+	}
+	return all
+}
+
+// each runs a test on a store of each kind, with 1 and 8 partitions.
+func each(t *testing.T, test func(t *testing.T, f *fixture)) { runOn(t, places(), test) }
 
 // eachBut is each without some of the stores, by name.
 func eachBut(t *testing.T, without []string, test func(t *testing.T, f *fixture)) {
-	for _, partitions := range []int{1, 8} {
-		run := func(name string, make func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient)) {
-			if slices.Contains(without, name) {
-				return
-			}
-			t.Run(fmt.Sprintf("%s/%d", name, partitions), func(t *testing.T) {
-				options := redisstore.Options{Namespace: fmt.Sprintf("test-%d", namespaces.Add(1)), Partitions: partitions}
-				store, rdb := make(t, options)
-				require.NoError(t, store.Open(t.Context()))
-				test(t, &fixture{Store: store, t: t, rdb: rdb, namespace: options.Namespace})
-			})
-		}
-		run("embedded", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
-			s, err := embedded.New(options)
-			require.NoError(t, err)
-			t.Cleanup(func() { require.NoError(t, s.Close()) })
-			return s, s.Client()
-		})
-		run("redis", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
-			return redisstore.New(server.Client(t), options), server.Client(t)
-		})
-		run("twice", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
-			client := server.Client(t)
-			client.AddHook(scriptHook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-				first := redis.NewCmd(ctx, cmd.Args()...)
-				_ = next(ctx, first) // the second answer must be as good
-				return next(ctx, cmd)
-			}))
-			return redisstore.New(client, options), server.Client(t)
-		})
-		run("lossy", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
-			proxy := redistest.StartProxy(t, server.Addr())
-			proxy.DropMatching(everyThirdScript())
-			client := redis.NewClient(&redis.Options{Addr: proxy.Addr(), DisableIdentity: true, MaxRetries: 10,
-				MinRetryBackoff: time.Millisecond, MaxRetryBackoff: time.Millisecond})
-			t.Cleanup(func() {
-				require.NoError(t, client.Close())
-				require.Positive(t, proxy.Dropped(), "the test lost no reply")
-			})
-			return redisstore.New(client, options), server.Client(t)
-		})
-		run("declared", func(t *testing.T, options redisstore.Options) (dianemo.Store, redis.UniversalClient) {
-			return redisstore.New(confined(t), options), server.Client(t)
+	runOn(t, slices.DeleteFunc(places(), func(p place) bool { return slices.Contains(without, p.name) }), test)
+}
+
+// eachInLong is for the rows of tables: each in the long form, and one of these
+// stores in the short form.
+func eachInLong(t *testing.T, test func(t *testing.T, f *fixture)) {
+	all := places()
+	runOn(t, sample.Rows(t, all, len(all)), test)
+}
+
+func runOn(t *testing.T, places []place, test func(t *testing.T, f *fixture)) {
+	for _, p := range places {
+		t.Run(fmt.Sprintf("%s/%d", p.name, p.partitions), func(t *testing.T) {
+			t.Parallel()
+			options := redisstore.Options{Namespace: fmt.Sprintf("test-%d", namespaces.Add(1)), Partitions: p.partitions}
+			store, rdb := p.make(t, options)
+			require.NoError(t, store.Open(t.Context()))
+			test(t, &fixture{Store: store, t: t, rdb: rdb, namespace: options.Namespace})
 		})
 	}
 }
@@ -206,6 +239,7 @@ func (h readHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 }
 
 func TestAConfinedScriptThatTouchesAnUndeclaredKeyIsRefused(t *testing.T) {
+	t.Parallel()
 	client := confined(t)
 	require.NoError(t, client.Eval(t.Context(), "return redis.call('SET', KEYS[1], 1)", []string{"test-declared"}).Err())
 	err := client.Eval(t.Context(), "return redis.call('SET', 'test-undeclared', 1)", []string{"test-declared"}).Err()
@@ -328,6 +362,18 @@ func (f *fixture) state(id string) dianemo.State {
 // so that a changed layout is noticed.
 func (f *fixture) key(id, name string) string {
 	return fmt.Sprintf("{%s:%d}:%s", f.namespace, f.Partition(id), name)
+}
+
+// wipe removes all that the namespace has.
+func (f *fixture) wipe() {
+	f.t.Helper()
+	for _, pattern := range []string{"{" + f.namespace + "}:*", "{" + f.namespace + ":*"} {
+		keys, err := f.rdb.Keys(f.t.Context(), pattern).Result()
+		require.NoError(f.t, err)
+		if len(keys) > 0 {
+			require.NoError(f.t, f.rdb.Unlink(f.t.Context(), keys...).Err())
+		}
+	}
 }
 
 // age makes a waiting job due earlier, as if that much time had passed.

@@ -39,6 +39,7 @@ func fills(t *testing.T, script string) (f *fixture, armed *atomic.Bool) {
 }
 
 func TestAnEnqueueThatWasCarriedOutIsNotRefusedWhenItIsSentAgainToAFullStore(t *testing.T) {
+	t.Parallel()
 	f, armed := fills(t, "enqueue")
 	f.enqueue(record("first", lane("kind"))) // the script is known
 	armed.Store(true)
@@ -52,6 +53,7 @@ func TestAnEnqueueThatWasCarriedOutIsNotRefusedWhenItIsSentAgainToAFullStore(t *
 }
 
 func TestAnEnqueueThatAFullStoreRefusedStaysRefusedIfItComesOnceMore(t *testing.T) {
+	t.Parallel()
 	f, _ := fills(t, "enqueue")
 	f.enqueue(record("first", lane("kind")))
 	require.NoError(t, f.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
@@ -67,6 +69,7 @@ func TestAnEnqueueThatAFullStoreRefusedStaysRefusedIfItComesOnceMore(t *testing.
 }
 
 func TestAnOccurrenceThatWasMadeIsNotRefusedWhenItIsSentAgainToAFullStore(t *testing.T) {
+	t.Parallel()
 	f, armed := fills(t, "fire")
 	client, err := dianemo.NewClient(f.Store, dianemo.ClientConfig{})
 	require.NoError(t, err)
@@ -88,6 +91,7 @@ func TestAnOccurrenceThatWasMadeIsNotRefusedWhenItIsSentAgainToAFullStore(t *tes
 }
 
 func TestAScheduleThatWasPutIsNotRefusedWhenItIsSentAgainToAFullStore(t *testing.T) {
+	t.Parallel()
 	f, armed := fills(t, "schedule")
 	client, err := dianemo.NewClient(f.Store, dianemo.ClientConfig{})
 	require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 
 // It could have started before its other parent has ended.
 func TestAChildWhoseNumbersAreLostIsSetAside(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		for sum, want := range map[string]dianemo.State{"2,0,0,0,0#1": dianemo.Blocked, "": dianemo.Skipped, "0,0,0,0,0#1": dianemo.Skipped, "x": dianemo.Skipped} {
 			id := "child" + strings.NewReplacer(",", "-", "#", "-").Replace(sum)
@@ -38,6 +39,7 @@ func TestAChildWhoseNumbersAreLostIsSetAside(t *testing.T) {
 
 // Else its children would be told for ever.
 func TestAnEntryInTheOutboxThatNobodyWroteLeavesIt(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("parent")
 		for _, score := range []any{"-inf", "inf", "1.5", "-7", "1e300"} {
@@ -62,6 +64,7 @@ func TestAnEntryInTheOutboxThatNobodyWroteLeavesIt(t *testing.T) {
 
 // Two tell the same children; the one that told some of them is heard after the one that told all.
 func TestWhatWasToldInPartIsNotKeptOnceAllWereTold(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("parent")
 		require.NoError(t, f.rdb.ZAdd(t.Context(), f.key("parent", "edges"), redis.Z{Member: "parent|a"}, redis.Z{Member: "parent|b"}).Err())

@@ -22,6 +22,7 @@ import (
 func onRedis(t *testing.T, test func(t *testing.T, f *fixture)) {
 	for _, partitions := range []int{1, 8} {
 		t.Run(fmt.Sprint(partitions), func(t *testing.T) {
+			t.Parallel()
 			options := redisstore.Options{Namespace: fmt.Sprintf("test-%d", namespaces.Add(1)), Partitions: partitions}
 			store := redisstore.New(server.Client(t), options)
 			require.NoError(t, store.Open(t.Context()))
@@ -89,6 +90,7 @@ func compareJobs(a, b *dianemo.JobInfo) int {
 // Lists of all sorts against a model: what Get says of each job, filtered and
 // sorted.
 func TestAListHasWhatTheFilterSaysInOrder(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		var ids []string
 		var records []dianemo.Record
@@ -187,6 +189,7 @@ func TestAListHasWhatTheFilterSaysInOrder(t *testing.T) {
 // Keyset paging where the time alone tells nothing: page after page, while those
 // at which the pages ended go away.
 func TestThousandsOfJobsOfOneMillisecondArePagedRight(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		const n = 3000
 		l := lane("kind")
@@ -224,6 +227,7 @@ func TestThousandsOfJobsOfOneMillisecondArePagedRight(t *testing.T) {
 // Jobs that stay are listed exactly once, and none twice in one index, whatever
 // comes and goes around them.
 func TestPagesAreStableUnderChange(t *testing.T) {
+	t.Parallel()
 	onRedis(t, func(t *testing.T, f *fixture) {
 		var stay []string
 		var records []dianemo.Record
@@ -323,6 +327,7 @@ func TestPagesAreStableUnderChange(t *testing.T) {
 
 // A filter that matches next to nothing is answered in bounded steps.
 func TestAListReadsABoundedNumberOfJobs(t *testing.T) {
+	t.Parallel()
 	onRedis(t, func(t *testing.T, f *fixture) {
 		const n = 25_000
 		pipe := f.rdb.Pipeline()
@@ -356,6 +361,7 @@ func TestAListReadsABoundedNumberOfJobs(t *testing.T) {
 }
 
 func TestAListOfLargeJobsComesInSmallerPages(t *testing.T) {
+	t.Parallel()
 	onRedis(t, func(t *testing.T, f *fixture) {
 		var records []dianemo.Record
 		want := map[string]bool{}
@@ -389,6 +395,7 @@ func TestAListOfLargeJobsComesInSmallerPages(t *testing.T) {
 // What is broken is listed as far as it can be read; where record and index
 // disagree, the record counts.
 func TestAListShowsWhatIsBroken(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		l := lane("kind")
 		ids := f.ids(6)
@@ -426,8 +433,10 @@ func TestAListShowsWhatIsBroken(t *testing.T) {
 }
 
 func TestStatesAreAsStored(t *testing.T) {
+	t.Parallel()
 	for _, state := range []dianemo.State{"", dianemo.Scheduled, dianemo.Running, dianemo.Succeeded, dianemo.Failed, dianemo.Missed, dianemo.Unreachable} {
 		t.Run(string(state), func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				s := f.bring(state, false, false)
 				states, err := standings(f, t.Context(), []string{"other", s.id, "another"})

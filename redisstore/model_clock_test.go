@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dianemo/dianemo/internal/redistest"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
@@ -87,8 +88,8 @@ func (h *clockHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 	}
 }
 
-// clocked is a client of the real Redis whose clock the test sets.
-func clocked(t *testing.T) (*redis.Client, *clockHook) {
+// clocked is a client of a real Redis whose clock the test sets.
+func clocked(t *testing.T, server *redistest.Server) (*redis.Client, *clockHook) {
 	client := server.Client(t)
 	hook := &clockHook{hands: map[string]string{}}
 	client.AddHook(hook)
@@ -96,7 +97,8 @@ func clocked(t *testing.T) (*redis.Client, *clockHook) {
 }
 
 func TestARedisCanBeToldTheTime(t *testing.T) {
-	client, clock := clocked(t)
+	t.Parallel()
+	client, clock := clocked(t, server)
 	now := time.Date(2001, 2, 3, 4, 5, 6, 7000, time.UTC)
 	clock.set(now)
 	script := redis.NewScript("local time = redis.call('TIME') return {time[1], time[2], #ARGV, ARGV[1]}")

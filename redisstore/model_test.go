@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/redistest"
+	"github.com/dianemo/dianemo/internal/sample"
 	"github.com/dianemo/dianemo/redisstore"
 	"github.com/dianemo/dianemo/redisstore/embedded"
 )
@@ -169,6 +171,17 @@ func (w *modelWalk) run() {
 	w.compare()
 	w.counts()
 	w.tell()
+	w.reached()
+}
+
+// reached fails a walk that did not make each of the transitions of jobs.
+func (w *modelWalk) reached() {
+	names := strings.Join(slices.Collect(maps.Keys(w.did)), "\n")
+	for _, edges := range dianemo.Edges {
+		for edge := range edges { // one that leaves the state as it is shows as the call
+			require.True(w.t, w.did[string(edge)] > 0 || strings.Contains(names, fmt.Sprintf("-%s-> ", edge)), "no %s in %d steps", edge, w.step)
+		}
+	}
 }
 
 // tell says what the walk came upon.
@@ -205,41 +218,49 @@ func (w *modelWalk) counts() {
 }
 
 // modelNumber reads one from the environment.
-func modelNumber(t *testing.T, name string, otherwise int) int {
+func modelNumber(t *testing.T, name string, otherwise uint64) uint64 {
 	text := os.Getenv(name)
 	if text == "" {
 		return otherwise
 	}
-	n, err := strconv.Atoi(text)
+	n, err := strconv.ParseUint(text, 10, 64)
 	require.NoError(t, err, name)
 	return n
 }
 
 // The scripts against a model of them, in random steps by a clock of the test's own. Each
-// fifth call is sent again, at once or after others, and some come late. SEED chooses
-// other walks; EVERY=1 compares what is stored after each step, not each hundredth.
-func TestTheScriptsDoAsTheModelDoes(t *testing.T) {
-	const walks = 4 // of each sort
-	seed := uint64(modelNumber(t, "SEED", 1))
+// fifth call is sent again, at once or after others, and some come late. SEED chooses the
+// walks, in the short form otherwise DIANEMO_SEED; EVERY=1 compares what is stored after
+// each step, not each hundredth.
+func TestTheScriptsDoAsTheModelDoes_Long(t *testing.T) {
+	t.Parallel()
+	walks, steps, seed := sample.Part(t, 4, 4), sample.Part(t, 12_500, 2), uint64(1) // of each sort
+	if !sample.Long(t) {
+		seed = sample.Seed(t)
+	}
+	seed = modelNumber(t, "SEED", seed)
 	for _, partitions := range []int{1, 8} {
-		for n := range uint64(walks) {
+		options := func() redisstore.Options {
+			return redisstore.Options{Namespace: fmt.Sprintf("walk-%d", namespaces.Add(1)), Partitions: partitions}
+		}
+		for n := range walks {
 			t.Run(fmt.Sprintf("redis/%d/%d", partitions, n), func(t *testing.T) {
 				t.Parallel()
-				options := redisstore.Options{Namespace: fmt.Sprintf("walk-%d-%d", partitions, n), Partitions: partitions}
-				client, clock := clocked(t)
-				w := newModelWalk(t, redisstore.New(client, options), server.Client(t), options, seed+n)
-				w.setTime, w.steps, w.model.forgets = clock.set, 100_000/2/walks, false
+				options, own := options(), redistest.Start(t) // a walk looks through all keys, over and over
+				client, clock := clocked(t, own)
+				w := newModelWalk(t, redisstore.New(client, options), own.Client(t), options, seed+uint64(n))
+				w.setTime, w.steps, w.model.forgets = clock.set, steps, false
 				w.run()
 			})
 		}
 		t.Run(fmt.Sprintf("embedded/%d", partitions), func(t *testing.T) {
 			t.Parallel()
-			options := redisstore.Options{Namespace: "walk", Partitions: partitions}
+			options := options()
 			s, err := embedded.New(options)
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, s.Close()) })
 			w := newModelWalk(t, s, s.Client(), options, seed)
-			w.setTime, w.steps = s.SetTime, 5_000
+			w.setTime, w.steps = s.SetTime, sample.Part(t, 5_000, 5)
 			w.run()
 		})
 	}
@@ -248,5 +269,5 @@ func TestTheScriptsDoAsTheModelDoes(t *testing.T) {
 func newModelWalk(t *testing.T, store dianemo.Store, rdb redis.UniversalClient, options redisstore.Options, seed uint64) *modelWalk {
 	begin := time.Date(2025, 3, 1, 12, 0, 0, 123_456_000, time.UTC)
 	return &modelWalk{t: t, store: store, rdb: rdb, namespace: options.Namespace, seed: seed,
-		rng: rand.New(rand.NewPCG(seed, uint64(options.Partitions))), model: newModelWorld(options.Partitions, true, begin), did: map[string]int{}, every: modelNumber(t, "EVERY", 100)}
+		rng: rand.New(rand.NewPCG(seed, uint64(options.Partitions))), model: newModelWorld(options.Partitions, true, begin), did: map[string]int{}, every: int(modelNumber(t, "EVERY", 100))}
 }

@@ -42,6 +42,7 @@ func claimedIDs(reply dianemo.TurnReply) (ids []string) {
 }
 
 func TestJobsThatAreKeptForAPeerAreClaimedByNameBeforeTheyAreDue(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids, l := f.ids(7), lane("kind")
 		partition := f.Partition(ids[0])
@@ -74,6 +75,7 @@ func TestJobsThatAreKeptForAPeerAreClaimedByNameBeforeTheyAreDue(t *testing.T) {
 
 // One that is given back unstarted is anyone's.
 func TestAJobThatIsKeptForAPeerIsNotClaimedWhenItMayNotBe(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids, l := f.ids(5), lane("kind")
 		partition := f.Partition(ids[0])
@@ -100,6 +102,7 @@ func TestAJobThatIsKeptForAPeerIsNotClaimedWhenItMayNotBe(t *testing.T) {
 }
 
 func TestAPeerIsToldWhichJobsAreKeptForIt(t *testing.T) {
+	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		heard := f.listener("peer")
 		again := lane("kind")

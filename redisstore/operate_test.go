@@ -110,10 +110,12 @@ func (f *fixture) marked(id string, l dianemo.Lane, reruns int) dianemo.Claimed 
 }
 
 func TestACancelledRunEndsAsItsHandlerSaysAndNeverRunsAgain(t *testing.T) {
+	t.Parallel()
 	for outcome, want := range map[dianemo.Outcome]dianemo.State{dianemo.Succeed: dianemo.Succeeded, dianemo.FailRun: dianemo.Cancelled, "own": dianemo.Failed,
 		dianemo.Retry: dianemo.Cancelled, dianemo.Postpone: dianemo.Cancelled, dianemo.GiveBack: dianemo.Cancelled,
 		dianemo.Unstarted: dianemo.Cancelled, dianemo.CancelRun: dianemo.Cancelled} {
 		t.Run(string(outcome), func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				l := lane("kind")
 				job := f.marked("job", l, 3)
@@ -147,6 +149,7 @@ func TestACancelledRunEndsAsItsHandlerSaysAndNeverRunsAgain(t *testing.T) {
 }
 
 func TestACancelledRunOfASilentPeerEndsCancelled(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		job := f.marked("job", lane("kind"), 3)
 		partition := f.Partition(job.ID)
@@ -159,6 +162,7 @@ func TestACancelledRunOfASilentPeerEndsCancelled(t *testing.T) {
 }
 
 func TestABeatNamesTheRunsThatWereCancelled(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)
 		job := f.marked(ids[0], lane("kind"), 0)
@@ -176,6 +180,7 @@ func TestABeatNamesTheRunsThatWereCancelled(t *testing.T) {
 
 // The claim's answer was lost, and before it is given again someone cancels.
 func TestAClaimAnsweredAgainSaysWhatWasCancelledMeanwhile(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)
 		f.enqueue(record(ids[0], lane("kind")), record(ids[1], lane("kind")))
@@ -195,6 +200,7 @@ func TestAClaimAnsweredAgainSaysWhatWasCancelledMeanwhile(t *testing.T) {
 }
 
 func TestManyWishesInOneCallAreAnsweredOneByOne(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(5)
 		partition := f.Partition(ids[0])
@@ -263,6 +269,7 @@ func TestManyWishesInOneCallAreAnsweredOneByOne(t *testing.T) {
 
 // A repeated call must not undo what came between.
 func TestAWishSentAgainLateChangesNothing(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
 		partition := f.Partition(id)
@@ -297,6 +304,7 @@ func TestAWishSentAgainLateChangesNothing(t *testing.T) {
 }
 
 func TestARequeuedJobBeginsAnew(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
 		partition := f.Partition(id)
@@ -319,6 +327,7 @@ func TestARequeuedJobBeginsAnew(t *testing.T) {
 }
 
 func TestARescheduledJobIsWhereItsRecordSays(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)
 		partition := f.Partition(ids[0])
@@ -363,6 +372,7 @@ func TestARescheduledJobIsWhereItsRecordSays(t *testing.T) {
 // A broken index is not made worse: a job that is not where it should be is not
 // put anywhere else.
 func TestAJobThatIsInNoLaneIsNotRescheduled(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
 		f.enqueue(record(id, lane("kind")))
@@ -376,6 +386,7 @@ func TestAJobThatIsInNoLaneIsNotRescheduled(t *testing.T) {
 }
 
 func TestAPausedKindIsPassedOver(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(3)
 		partition := f.Partition(ids[0])
@@ -410,6 +421,7 @@ func TestAPausedKindIsPassedOver(t *testing.T) {
 }
 
 func TestADrainedPeerIsToldWhenItShowsItself(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		present := func(peer string, gone bool) bool {
@@ -443,6 +455,7 @@ func TestADrainedPeerIsToldWhenItShowsItself(t *testing.T) {
 
 // Two sides of one job at once: whichever is first, the job ends once, in one place.
 func TestCancelRacesWithWhatMovesTheJob(t *testing.T) {
+	t.Parallel()
 	for name, rival := range map[string]func(f *fixture, partition int, job dianemo.Claimed){
 		"retry": func(f *fixture, partition int, job dianemo.Claimed) {
 			f.settle(partition, owner, dianemo.Settlement{ID: job.ID, Lane: job.Lane, Epoch: job.Epoch, Outcome: dianemo.Retry, In: time.Hour})
@@ -456,6 +469,7 @@ func TestCancelRacesWithWhatMovesTheJob(t *testing.T) {
 		"reap": func(f *fixture, partition int, _ dianemo.Claimed) { f.reap(partition) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				for round := range 10 {
 					id := fmt.Sprintf("job@%d", round)

@@ -241,10 +241,12 @@ func damages() []damage {
 	)
 }
 
-func TestEachSortOfDamageIsMendedOrSetAside(t *testing.T) {
+func TestEachSortOfDamageIsMendedOrSetAside_Long(t *testing.T) {
+	t.Parallel()
 	for _, d := range damages() {
 		t.Run(strings.ReplaceAll(d.name, " ", "_"), func(t *testing.T) {
-			each(t, func(t *testing.T, f *fixture) {
+			t.Parallel()
+			eachInLong(t, func(t *testing.T, f *fixture) {
 				p := f.populate()
 				d.do(p)
 				found := p.repair(p.partition)
@@ -301,12 +303,13 @@ func TestEachSortOfDamageIsMendedOrSetAside(t *testing.T) {
 // A call that meets a key of another type fails before it has written anything, moves the key out of the way, and is
 // taken when it comes again.
 func TestACallThatMeetsAKeyOfAnotherTypeMovesItAside(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		for _, name := range []string{"spec", "meta", "errors", "result", "progress", "lanes", "beats", "counts", "info", "run:" + owner,
 			"lane:kind:2:-1:0:new", "done:succeeded:kind", "done:failed:kind", "call:enqueue:producer", "call:claim:" + owner, "call:settle:" + owner} {
 			id := "a@" + strings.NewReplacer(":", "-").Replace(name)
 			partition := f.Partition(id)
-			require.NoError(t, f.rdb.FlushDB(t.Context()).Err())
+			f.wipe()
 			require.NoError(t, f.Open(t.Context()))
 			require.NoError(t, f.rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: f.key(id, name), Values: []string{"x", "x"}}).Err())
 			met := 0
@@ -364,6 +367,7 @@ func TestACallThatMeetsAKeyOfAnotherTypeMovesItAside(t *testing.T) {
 }
 
 func TestARepairSentTwiceAnswersTwiceTheSame(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		p := f.populate()
 		require.NoError(t, p.rdb.Del(t.Context(), p.key(all, "done:failed:kind")).Err())
@@ -400,10 +404,11 @@ func interrupted(t *testing.T) (f *fixture, before *func()) {
 
 // What goes with its job after repair has read it is no orphan.
 func TestAJobThatGoesWhileRepairLooksIsNotReported(t *testing.T) {
+	t.Parallel()
 	f, before := interrupted(t)
 	for _, cursor := range []string{"result|", "errors|", "progress|", "spec|", "meta|", "index|"} {
 		p := f.populate()
-		*before = func() { require.NoError(t, p.rdb.FlushDB(t.Context()).Err()) }
+		*before = p.wipe
 		reply, err := f.Repair(t.Context(), p.partition, f.call("leader"), dianemo.RepairStep{Cursor: cursor, Limit: 100})
 		require.NoError(t, err)
 		require.Nil(t, *before, "%s: no script was called", cursor)
@@ -414,6 +419,7 @@ func TestAJobThatGoesWhileRepairLooksIsNotReported(t *testing.T) {
 
 // The first job of its kind and priority to run makes their counter, maybe after repair has read which there are.
 func TestACounterOfRunningJobsThatAppearsWhileRepairLooksIsJudgedAsItIs(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name    string
 		counter string
@@ -424,6 +430,7 @@ func TestACounterOfRunningJobsThatAppearsWhileRepairLooksIsJudgedAsItIs(t *testi
 		{"no number", "x", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			f, before := interrupted(t)
 			p := f.populate()
 			*before = func() {
@@ -444,6 +451,7 @@ func TestACounterOfRunningJobsThatAppearsWhileRepairLooksIsJudgedAsItIs(t *testi
 
 // Else a partition that remembers a later term would refuse all leaders to come.
 func TestTermsGrowAlthoughTheLastOneIsForgotten(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		var last int64
 		for _, forget := range []func(key string) error{

@@ -77,6 +77,7 @@ func (f *fixture) counted(state dianemo.State) (n int64) {
 }
 
 func TestSettlingLetsTheOldestGoThatAreTooMany(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		// 8 in the namespace: each of 8 partitions keeps one, a single one all.
 		keep := dianemo.Retention{For: dianemo.Unlimited, Jobs: 8}
@@ -95,6 +96,7 @@ func TestSettlingLetsTheOldestGoThatAreTooMany(t *testing.T) {
 }
 
 func TestSettlingLetsTheOldestGoThatAreTooOld(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		keep := dianemo.Retention{For: 20 * time.Millisecond, Jobs: dianemo.Unlimited}
 		old := named("a", 5)
@@ -114,6 +116,7 @@ func TestSettlingLetsTheOldestGoThatAreTooOld(t *testing.T) {
 
 // Not declared: nothing is known of the fleet, so nothing goes.
 func TestTheChoreTrimsByWhatIsDeclared(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		f.end(dianemo.Retention{}, dianemo.Settlement{Outcome: dianemo.FailRun, Error: "boom", Reason: "error"}, named("a", 12)...)
@@ -160,6 +163,7 @@ func TestTheChoreTrimsByWhatIsDeclared(t *testing.T) {
 }
 
 func TestTheChoreTrimsMissedJobsByAgeAStepAtATime(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		late := lane("kind")
 		late.Grace = time.Minute
@@ -191,6 +195,7 @@ func TestTheChoreTrimsMissedJobsByAgeAStepAtATime(t *testing.T) {
 
 // What its record does not call ended in that state is never let go of.
 func TestOnlyWhatHasEndedIsTrimmed(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		require.NoError(t, f.Declare(ctx, map[string]dianemo.Keep{"kind": {dianemo.Succeeded: {Jobs: dianemo.None}}}, true))
@@ -211,6 +216,7 @@ func TestOnlyWhatHasEndedIsTrimmed(t *testing.T) {
 // Of a large workflow more jobs may be held than are kept: then each settlement would walk past
 // them in vain.
 func TestASettlementDoesNotWalkPastManyThatStayForTheirChildren(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		all, one := dianemo.Retention{For: dianemo.Unlimited, Jobs: dianemo.Unlimited}, dianemo.Retention{For: dianemo.Unlimited, Jobs: 1}
 		well := dianemo.Settlement{Outcome: dianemo.Succeed}

@@ -70,6 +70,7 @@ func (f *fixture) stored1(name string) dianemo.StoredSchedule {
 }
 
 func TestAnOccurrenceIsFiredOnceAndNeverAgain(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		before, err := f.Schedules(t.Context(), f.Partition("s"), nil, 0)
@@ -101,6 +102,7 @@ func TestAnOccurrenceIsFiredOnceAndNeverAgain(t *testing.T) {
 }
 
 func TestFiringsOfOneCallDoNotDisturbEachOther(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		var firings []dianemo.Firing
 		for _, name := range []string{"s@x", "s@y", "s@z"} { // in one partition
@@ -133,6 +135,7 @@ func TestFiringsOfOneCallDoNotDisturbEachOther(t *testing.T) {
 }
 
 func TestAnOccurrenceThatOverlapsWaitsOrIsSkipped(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		l := lane("kind")
 		for _, overlap := range []dianemo.Overlap{dianemo.OverlapSkip, dianemo.OverlapWait} {
@@ -169,6 +172,7 @@ func TestAnOccurrenceThatOverlapsWaitsOrIsSkipped(t *testing.T) {
 }
 
 func TestAnExtraOccurrenceLeavesTheCursor(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		extra := f.firing("s", 0, dianemo.OverlapSkip, f.occurrence("s@extra", lane("kind"), 1))
@@ -189,6 +193,7 @@ func TestAnExtraOccurrenceLeavesTheCursor(t *testing.T) {
 // Whoever comes first: a firing after the pause does nothing, and the other way
 // around both count.
 func TestPausingAndFiringAtTheSameMoment(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		firing := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
@@ -209,6 +214,7 @@ func TestPausingAndFiringAtTheSameMoment(t *testing.T) {
 }
 
 func TestAChangeDoesNotPassOverWhatIsDue(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		change := dianemo.ScheduleWish{Name: "s", What: dianemo.PutIt, Version: f.version("s"), Definition: []byte("new"), Cursor: time.Now(), Next: time.Now().Add(time.Hour)}
@@ -231,6 +237,7 @@ func TestAChangeDoesNotPassOverWhatIsDue(t *testing.T) {
 // Who changes the rule, or ends a pause, sets the cursor to the time at which that was
 // decided. What was fired since would be fired again.
 func TestAChangeThatWasDecidedBeforeAFiringDoesNotTakeTheCursorBack(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		pause := func() {
@@ -265,6 +272,7 @@ func TestAChangeThatWasDecidedBeforeAFiringDoesNotTakeTheCursorBack(t *testing.T
 }
 
 func TestFirstIsToldWhenAScheduleIsDueBeforeAllOthers(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		now := time.Now().Truncate(time.Second)
 		later, sooner := now.Add(2*time.Hour), now.Add(time.Hour)
@@ -293,6 +301,7 @@ func TestFirstIsToldWhenAScheduleIsDueBeforeAllOthers(t *testing.T) {
 }
 
 func TestADeposedLeaderFiresNothing(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		_, err := f.Survey(t.Context(), &dianemo.Chore{Term: 9, BeatEvery: time.Second, SilentAfter: time.Second})
@@ -309,6 +318,7 @@ func TestADeposedLeaderFiresNothing(t *testing.T) {
 }
 
 func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		good := f.firing("s", 0, dianemo.OverlapAllow, f.occurrence("s@1", lane("kind"), 1))
@@ -341,6 +351,7 @@ func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
 // Else the leader would not know what it has done.
 // Else the leader would find it due at each look, for ever.
 func TestAScheduleThatIsNoneIsDueOnceAtMost(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		for _, what := range []dianemo.ScheduleChange{dianemo.BreakIt, dianemo.RemoveIt, dianemo.PauseIt} {
 			require.NoError(t, f.rdb.ZAdd(t.Context(), f.key("none", "fires"), zs("none", 5)).Err())
@@ -352,6 +363,7 @@ func TestAScheduleThatIsNoneIsDueOnceAtMost(t *testing.T) {
 }
 
 func TestAFiringThatIsSentAgainAfterAChangeOfTheTermHasTheFirstAnswer(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		lead := func(term int64) {
@@ -374,6 +386,7 @@ func TestAFiringThatIsSentAgainAfterAChangeOfTheTermHasTheFirstAnswer(t *testing
 }
 
 func TestWhatWasDecidedByARemovedScheduleDoesNotCountForTheNextOfItsName(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
 		was := f.version("s")
@@ -394,6 +407,7 @@ func TestWhatWasDecidedByARemovedScheduleDoesNotCountForTheNextOfItsName(t *test
 
 // The clock stands here: only what was removed tells.
 func TestASchedulesVersionGrowsWithoutTheClock(t *testing.T) {
+	t.Parallel()
 	store, err := embedded.New(redisstore.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
@@ -413,6 +427,7 @@ func TestASchedulesVersionGrowsWithoutTheClock(t *testing.T) {
 
 // A long read would keep everyone else waiting.
 func TestAReadOfLargeSchedulesIsBounded(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		var names []string
 		for i, size := range []int{300 << 10, 100 << 10, 100 << 10, 100 << 10, 300 << 10, 10, 10} {

@@ -17,6 +17,7 @@ func keyed(id string, until dianemo.UniqueUntil, lasts time.Duration) dianemo.Re
 }
 
 func TestRepairGivesALivingJobItsUniqueSlotAgain(t *testing.T) {
+	t.Parallel()
 	for name, damage := range map[string]func(f *fixture, key string) error{
 		"deleted": func(f *fixture, key string) error { return f.rdb.Del(f.t.Context(), key).Err() },
 		"of another type": func(f *fixture, key string) error {
@@ -29,8 +30,10 @@ func TestRepairGivesALivingJobItsUniqueSlotAgain(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for _, state := range []string{"waits", "runs", "for an hour", "until started"} {
 				t.Run(state, func(t *testing.T) {
+					t.Parallel()
 					each(t, func(t *testing.T, f *fixture) {
 						until, lasts := dianemo.UntilFinished, time.Duration(0)
 						if state == "for an hour" {
@@ -58,8 +61,10 @@ func TestRepairGivesALivingJobItsUniqueSlotAgain(t *testing.T) {
 }
 
 func TestRepairGivesNoSlotToAJobThatDoesNotHoldItAnyMore(t *testing.T) {
+	t.Parallel()
 	for _, state := range []string{"started", "its time is over", "ended"} {
 		t.Run(state, func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				until, lasts := dianemo.UntilFinished, time.Duration(0)
 				switch state {
@@ -88,6 +93,7 @@ func TestRepairGivesNoSlotToAJobThatDoesNotHoldItAnyMore(t *testing.T) {
 }
 
 func TestRepairRemovesTheSlotOfAJobThatIsGone(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.enqueue(keyed(all+"first", dianemo.UntilFinished, 0))
 		require.NoError(t, f.rdb.HSet(t.Context(), f.key(all, "unique"), "kind:v", all+"gone|f|0|0").Err())

@@ -241,13 +241,15 @@ func attempts() []attempt {
 	}
 }
 
-func TestEveryStateMeetsEveryEdge(t *testing.T) {
+func TestEveryStateMeetsEveryEdge_Long(t *testing.T) {
+	t.Parallel()
 	states := []dianemo.State{"", dianemo.Blocked, dianemo.Scheduled, dianemo.Running, dianemo.Succeeded, dianemo.Failed,
 		dianemo.Missed, dianemo.Unreachable, dianemo.Cancelled, dianemo.Skipped}
 	for _, state := range states {
 		for _, a := range attempts() {
 			name := string(state) + " " + string(a.edge) + " " + a.name
 			t.Run(strings.ReplaceAll(strings.TrimSpace(name), " ", "_"), func(t *testing.T) {
+				t.Parallel()
 				if state == "" && a.edge == dianemo.EdgeSettle {
 					a.want = nil // nothing can be stale either: there is no epoch
 				}
@@ -258,7 +260,7 @@ func TestEveryStateMeetsEveryEdge(t *testing.T) {
 				} else {
 					require.Contains(t, allowed, want, "the state table has no such edge")
 				}
-				each(t, func(t *testing.T, f *fixture) {
+				eachInLong(t, func(t *testing.T, f *fixture) {
 					s := f.bring(state, a.expired, a.unique)
 					a.try(f, s)
 					require.Equal(t, want, f.stored(s.id))
@@ -269,6 +271,7 @@ func TestEveryStateMeetsEveryEdge(t *testing.T) {
 }
 
 func TestTheStateTableHasAnAttemptForEveryPair(t *testing.T) {
+	t.Parallel()
 	tried := map[dianemo.State]map[dianemo.Edge]bool{}
 	for _, a := range attempts() {
 		for state := range a.want {
@@ -288,8 +291,10 @@ func TestTheStateTableHasAnAttemptForEveryPair(t *testing.T) {
 // What has been run and is not picked up within its grace fails: missed means
 // never started.
 func TestARetryPastItsGraceFails(t *testing.T) {
+	t.Parallel()
 	for _, way := range []dianemo.Edge{dianemo.EdgeClaim, dianemo.EdgeMiss} {
 		t.Run(string(way), func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				s := subject{id: "subject", lane: lane("kind")}
 				s.lane.Grace = time.Minute

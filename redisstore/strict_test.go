@@ -43,6 +43,7 @@ func (f *fixture) record(id string) string {
 }
 
 func TestAJobThatWaitsWithASpoiledRecordIsClaimedAsCorruptAndNothingElseSuffers(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition(all)
 		heavy := record(all+"0", lane("kind"))
@@ -82,6 +83,7 @@ func TestAJobThatWaitsWithASpoiledRecordIsClaimedAsCorruptAndNothingElseSuffers(
 }
 
 func TestRepairMendsASpoiledRecordWhereverItsJobIs(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		p := f.populate()
 		for _, name := range []string{"retrying", "heavy", "running", "failed"} {
@@ -106,6 +108,7 @@ func TestRepairMendsASpoiledRecordWhereverItsJobIs(t *testing.T) {
 }
 
 func TestASpoiledRecordOfASilentPeersRunIsReaped(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition(all)
 		fields := []string{"epoch=nan", "fails=inf", "runs=1e400", "weight=x", "lane=x", "due=", "state=x"}
@@ -124,6 +127,7 @@ func TestASpoiledRecordOfASilentPeersRunIsReaped(t *testing.T) {
 }
 
 func TestAWishAboutASpoiledRecordSaysCorruptAtOnce(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		r := record("job", lane("kind"))
 		r.Weight, r.Delay = 1, time.Hour
@@ -139,6 +143,7 @@ func TestAWishAboutASpoiledRecordSaysCorruptAtOnce(t *testing.T) {
 }
 
 func TestWhatAWishOrACensusReadsOfAnotherTypeIsMovedOutOfTheWay(t *testing.T) {
+	t.Parallel()
 	unique := record("job", lane("kind"))
 	unique.Unique = dianemo.Unique{Key: "u", Replace: true}
 	for name, read := range map[string]func(f *fixture) error{
@@ -164,6 +169,7 @@ func TestWhatAWishOrACensusReadsOfAnotherTypeIsMovedOutOfTheWay(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				require.NoError(t, f.rdb.Set(t.Context(), f.key("job", name), "x", 0).Err())
 				var broken *dianemo.BrokenError

@@ -44,6 +44,7 @@ func (f *fixture) accepts(r dianemo.Record) {
 
 // Each way in which a job can end frees its slot, and each state before that holds it.
 func TestASlotIsHeldUntilItsJobHasEnded(t *testing.T) {
+	t.Parallel()
 	l := lane("kind")
 	again := l
 	again.Again = true
@@ -85,6 +86,7 @@ func TestASlotIsHeldUntilItsJobHasEnded(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				f.accepts(unique(1, dianemo.Unique{}))
 				f.refuses(unique(2, dianemo.Unique{}), "slot@1", dianemo.Scheduled)
@@ -107,6 +109,7 @@ func TestASlotIsHeldUntilItsJobHasEnded(t *testing.T) {
 }
 
 func TestASlotUntilTheStartIsFreeFromThere(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		started := dianemo.Unique{Until: dianemo.UntilStarted}
 		l := lane("kind")
@@ -135,8 +138,10 @@ func TestASlotUntilTheStartIsFreeFromThere(t *testing.T) {
 
 // One that waits for its next try was started.
 func TestAJobThatWaitsForItsNextTryIsNotReplaced(t *testing.T) {
+	t.Parallel()
 	for until, refused := range map[dianemo.UniqueUntil]bool{dianemo.UntilFinished: true, dianemo.UntilStarted: false} {
 		t.Run(fmt.Sprint(until), func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				partition := f.Partition("slot")
 				f.accepts(unique(1, dianemo.Unique{Until: until}))
@@ -156,6 +161,7 @@ func TestAJobThatWaitsForItsNextTryIsNotReplaced(t *testing.T) {
 }
 
 func TestASlotIsHeldNoLongerThanAsked(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.accepts(unique(1, dianemo.Unique{For: 30 * time.Second}))
 		f.refuses(unique(2, dianemo.Unique{}), "slot@1", dianemo.Scheduled)
@@ -176,6 +182,7 @@ func TestASlotIsHeldNoLongerThanAsked(t *testing.T) {
 }
 
 func TestAJobThatIsNotStartedIsReplaced(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		replace := dianemo.Unique{Replace: true}
 		first := unique(1, replace)
@@ -199,6 +206,7 @@ func TestAJobThatIsNotStartedIsReplaced(t *testing.T) {
 // Of one key in one batch: the first is accepted and the others refused, or each
 // replaces the one before.
 func TestOneKeySeveralTimesInOneBatch(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("slot")
 		call := f.call("producer")
@@ -243,6 +251,7 @@ func TestOneKeySeveralTimesInOneBatch(t *testing.T) {
 // Who holds the slot, or where, changes between the reading of its keys and the
 // script.
 func TestAReplacementThatComesTooLateIsToldSo(t *testing.T) {
+	t.Parallel()
 	options := redisstore.Options{Namespace: fmt.Sprintf("test-%d", namespaces.Add(1)), Partitions: 1}
 	f := &fixture{Store: redisstore.New(server.Client(t), options), t: t, rdb: server.Client(t), namespace: options.Namespace}
 	require.NoError(t, f.Open(t.Context()))
@@ -285,6 +294,7 @@ func TestAReplacementThatComesTooLateIsToldSo(t *testing.T) {
 }
 
 func TestOfManyClientsAtOnceOneGetsTheSlot(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("slot")
 		const callers = 8
@@ -316,6 +326,7 @@ func TestOfManyClientsAtOnceOneGetsTheSlot(t *testing.T) {
 
 // Either the first was started, and the second is refused, or it never will be.
 func TestReplaceRacesWithClaim(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("slot")
 		for round := range 10 {
@@ -353,8 +364,10 @@ func TestReplaceRacesWithClaim(t *testing.T) {
 // A job that was skipped held its slot no longer. When it waits again after all, it takes it again,
 // as one does that is requeued; if another has it by then, both go on.
 func TestAJobThatIsSkippedNoLongerTakesItsSlotAgain(t *testing.T) {
+	t.Parallel()
 	for name, other := range map[string]bool{"free": false, "taken": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				f.need("slot@1", parentOf("slot@1"))
 				r := unique(1, dianemo.Unique{})

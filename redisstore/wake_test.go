@@ -60,6 +60,7 @@ func quietly(t *testing.T, test func(t *testing.T, f *fixture)) {
 }
 
 func TestTheLeastLoadedPeerThatCanIsWoken(t *testing.T) {
+	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		peers := map[string]<-chan dianemo.Message{}
 		for peer, stance := range map[string]dianemo.Stance{
@@ -89,6 +90,7 @@ func TestTheLeastLoadedPeerThatCanIsWoken(t *testing.T) {
 }
 
 func TestWhoStandsUpHearsWhatNobodyHeard(t *testing.T) {
+	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		require.False(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, ""))
 		require.False(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, ""), "noted once")
@@ -107,6 +109,7 @@ func TestWhoStandsUpHearsWhatNobodyHeard(t *testing.T) {
 
 // A peer says its kinds once. If what it said is spoilt, nobody would ever wake it again.
 func TestAPeerIsAskedForItsKindsAgainWhereTheyCanNotBeRead(t *testing.T) {
+	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		up := dianemo.Stance{Move: dianemo.Up, Level: 9, Room: roomFor(2), Kinds: map[string]int{"kind": 1, "other": 2}}
 		f.listener("peer")
@@ -119,6 +122,7 @@ func TestAPeerIsAskedForItsKindsAgainWhereTheyCanNotBeRead(t *testing.T) {
 }
 
 func TestTheLeaderHearsOfWorkThatIsDueLater(t *testing.T) {
+	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		later := dianemo.News{Kind: "kind", Priority: 2, Later: true}
 		require.False(t, f.wake(later, ""), "nobody leads")
@@ -132,6 +136,7 @@ func TestTheLeaderHearsOfWorkThatIsDueLater(t *testing.T) {
 
 // News is what some peer must hear of: a lane has work sooner than before.
 func TestEnqueueAndSettleTellWhatIsNew(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(4)
 		partition := f.Partition(ids[0])
@@ -157,6 +162,7 @@ func TestEnqueueAndSettleTellWhatIsNew(t *testing.T) {
 }
 
 func TestASurveyShowsEachPartition(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		late := lane("late")
 		r := record("late", late)
@@ -192,6 +198,7 @@ func TestASurveyShowsEachPartition(t *testing.T) {
 }
 
 func TestASurveySaysWhetherMorePeersAreSilent(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		const partition = 0
 		for i := range 25 {
@@ -216,6 +223,7 @@ func TestASurveySaysWhetherMorePeersAreSilent(t *testing.T) {
 }
 
 func TestOnePeerAtATimeHoldsALane(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)
 		heavy := lane("kind")

@@ -43,11 +43,13 @@ func (f *fixture) tellWorkflow(job string, state dianemo.State, seen int64) {
 // Whatever a workflow was told before and is told now, its state is what its jobs say, and
 // each move is in the table.
 func TestAWorkflowIsWhatItsJobsSay(t *testing.T) {
+	t.Parallel()
 	running, well, bad, left, off := dianemo.Scheduled, dianemo.Succeeded, dianemo.Failed, dianemo.Skipped, dianemo.Cancelled
 	for _, befores := range [][2]dianemo.State{{"", ""}, {well, ""}, {well, well}, {bad, well}, {bad, bad}, {off, well}, {left, bad}, {off, bad}} {
 		for _, becomes := range []dianemo.State{running, well, bad, left, off, dianemo.Missed, dianemo.Unreachable} {
 			a, b := befores[0], befores[1]
 			t.Run(string(a)+"_"+string(b)+"_then_"+string(becomes), func(t *testing.T) {
+				t.Parallel()
 				each(t, func(t *testing.T, f *fixture) {
 					f.workflow(map[string]dianemo.State{"a": a, "b": b})
 					before := f.stored(flow)
@@ -86,6 +88,7 @@ func verdict(jobs ...dianemo.State) dianemo.State {
 
 // Whoever lets go of one of its jobs may say so twice, since it died before it was done.
 func TestAWorkflowThatNoLongerWaitsForAJobIsToldOfTheOthers(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.workflow(map[string]dianemo.State{"a": dianemo.Succeeded, "b": dianemo.Succeeded})
 		require.Equal(t, dianemo.Succeeded, f.stored(flow))
@@ -102,6 +105,7 @@ func TestAWorkflowThatNoLongerWaitsForAJobIsToldOfTheOthers(t *testing.T) {
 
 // One whose time is over stays for its children alone. What its jobs do is nothing to it then.
 func TestAWorkflowThatStaysForItsChildrenIsNotToldOfItsJobs(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.workflow(map[string]dianemo.State{"a": dianemo.Succeeded, "b": dianemo.Succeeded})
 		_, err := f.Need(t.Context(), f.Partition(flow), dianemo.DropIt, 0, []dianemo.Wait{{ID: flow}})
@@ -114,6 +118,7 @@ func TestAWorkflowThatStaysForItsChildrenIsNotToldOfItsJobs(t *testing.T) {
 }
 
 func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.workflow(map[string]dianemo.State{"a": dianemo.Failed, "b": dianemo.Succeeded})
 		var field *dianemo.FieldError
@@ -134,6 +139,7 @@ func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
 
 // Two may submit it at a time, and one of them is too late.
 func TestAWorkflowThatWasGivenUpStaysAsItIsUntilItIsSubmittedAnew(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		r := record(flow, lane("workflow/kind"))
 		r.Blocked = true
@@ -162,8 +168,10 @@ func TestAWorkflowThatWasGivenUpStaysAsItIsUntilItIsSubmittedAnew(t *testing.T) 
 // behind a gate, since it is to be run again: that only hears of it, and is skipped if nothing
 // newer comes before the gate opens.
 func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
+	t.Parallel()
 	for _, on := range []dianemo.Condition{dianemo.OnSuccess, dianemo.OnFailure, dianemo.OnEnd, dianemo.OnChosen} {
 		t.Run(string(on), func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				tell := func(parent string, state dianemo.State, seen int64) {
 					t.Helper()
@@ -193,8 +201,10 @@ func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
 // Why a job is skipped decides what becomes of its children, so it may not depend on which of
 // its parents was first.
 func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
+	t.Parallel()
 	for name, ends := range map[string][2]dianemo.State{"left out first": {dianemo.Unchosen, dianemo.Failed}, "failed first": {dianemo.Failed, dianemo.Unchosen}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, f *fixture) {
 				f.need("child", "one", "other")
 				r := record("child", lane("kind"))
@@ -214,6 +224,7 @@ func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
 
 // Nothing but the gate holds a schedule's workflow, and whoever looks for gates finds it.
 func TestAScheduleMakesAWorkflowBehindAGateThatIsDueAtOnce(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		l := lane("workflow/kind")
 		one := func(n int) dianemo.Occurrence {
