@@ -67,7 +67,7 @@ func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe_Long(t *testing.T)
 				}
 			}
 			// It goes on until it has hit something that matters.
-			for struck := 0; time.Since(begun) < lasts || len(f.seen(func(l line) bool { return l.is(started) && l.Attempt > 1 })) == 0; {
+			for struck := 0; time.Since(begun) < lasts || f.repeated() == 0; {
 				require.Less(t, time.Since(begun), lasts+patience, "nothing that mattered was hit")
 				select {
 				case <-come.C:
