@@ -54,12 +54,11 @@ func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe_Long(t *testing.T)
 			begun := time.Now()
 			strikes := time.NewTicker(strike)
 			defer strikes.Stop()
-			come := time.NewTicker(lasts / time.Duration(jobs) * 9 / 10)
+			come := time.NewTicker(lasts / time.Duration(jobs))
 			defer come.Stop()
 			enqueue := func() {
 				work := args{Work: time.Duration(20+dice.IntN(280)) * time.Millisecond}
 				switch n := len(patient) + len(once); {
-				case n == jobs:
 				case n%4 == 0:
 					once = append(once, f.enqueue(1, "work", work, urgent)...)
 				default:
@@ -110,7 +109,7 @@ func TestWhilePeersDieAllTheTimeEveryJobIsRunAsOftenAsItMayBe_Long(t *testing.T)
 						over += n.Jobs
 					}
 				}
-				return over >= int64(jobs)
+				return over >= int64(len(patient)+len(once))
 			})
 			t.Logf("%d victims; all ended %v after the last; %v", len(victims), time.Since(begin).Round(time.Millisecond), counts)
 			// Late results have been answered when those that are left have ended.
