@@ -378,6 +378,12 @@ func (f *fleet) starts(p *peer, ids ...string) []line {
 	return f.seen(func(l line) bool { return l.is(started, ids...) && (p == nil || l.PID == p.pid) })
 }
 
+// repeated is how many runs were not their job's first.
+func (f *fleet) repeated() int {
+	starts := f.starts(nil)
+	return len(starts) - len(jobsOf(starts))
+}
+
 // awaitStarts waits until p has started all these jobs, once each so far.
 func (f *fleet) awaitStarts(p *peer, ids ...string) []line {
 	f.t.Helper()

@@ -92,7 +92,7 @@ func TestWhilePeersDieAndSleepWorkflowsEndAsTheyMust_Long(t *testing.T) {
 			defer strikes.Stop()
 			defer come.Stop()
 			// It goes on until it has hit something that matters.
-			for struck := 0; len(made) < flows || len(f.seen(func(l line) bool { return l.is(started) && l.Attempt > 1 })) == 0; {
+			for struck := 0; len(made) < flows || f.repeated() == 0; {
 				require.Less(t, time.Since(begun), 2*patience, "nothing that mattered was hit")
 				select {
 				case <-come.C:
