@@ -318,7 +318,7 @@ func (f *fixture) waitMillis(clock *time.Time, ms int) {
 		now, err := f.rdb.Time(f.t.Context()).Result()
 		*clock = now
 		return err == nil && now.Sub(begin) >= time.Duration(ms)*time.Millisecond
-	}, 5*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 func (f *fixture) miss(partition int) []dianemo.Moved {

@@ -234,7 +234,7 @@ func modelNumber(t *testing.T, name string, otherwise uint64) uint64 {
 // each step, not each hundredth.
 func TestTheScriptsDoAsTheModelDoes_Long(t *testing.T) {
 	t.Parallel()
-	walks, steps, seed := sample.Part(t, 4, 4), sample.Part(t, 12_500, 2), uint64(1) // of each sort
+	walks, steps, seed := sample.Part(t, 4, 4), sample.Part(t, 12_500, 3), uint64(1) // of each sort
 	if !sample.Long(t) {
 		seed = sample.Seed(t)
 	}
@@ -260,7 +260,7 @@ func TestTheScriptsDoAsTheModelDoes_Long(t *testing.T) {
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, s.Close()) })
 			w := newModelWalk(t, s, s.Client(), options, seed)
-			w.setTime, w.steps = s.SetTime, sample.Part(t, 5_000, 5)
+			w.setTime, w.steps = s.SetTime, sample.Part(t, 5_000, 10)
 			w.run()
 		})
 	}

@@ -65,7 +65,7 @@ func New(rdb redis.UniversalClient, options Options) *Store {
 	if options.Namespace == "" {
 		options.Namespace = "dianemo"
 	}
-	return &Store{rdb: rdb, options: options, scripts: loadScripts(options.Plain)}
+	return &Store{rdb: rdb, options: options, scripts: scriptsOf[options.Plain]()}
 }
 
 // Open implements [dianemo.Store].

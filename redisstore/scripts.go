@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -33,6 +34,12 @@ type scripts struct {
 	// For scripts that a full store refuses: what answers a call that was here before, and otherwise
 	// sees to it that it is refused for good.
 	remember map[*redis.Script]*redis.Script
+}
+
+// scriptsOf are shared by all stores of a process, those for plain servers and the others.
+var scriptsOf = map[bool]func() scripts{
+	false: sync.OnceValue(func() scripts { return loadScripts(false) }),
+	true:  sync.OnceValue(func() scripts { return loadScripts(true) }),
 }
 
 // loadScripts puts the common part in front of each. At maxmemory only enqueue,

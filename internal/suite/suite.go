@@ -15,9 +15,9 @@ import (
 
 // Patience is how long a test waits for what must come before it fails. It is no
 // bound on anything's speed: it only ends a test that hangs.
-const Patience = time.Minute
+const Patience = 3 * time.Minute
 
-// Receive fails the test if nothing comes for a minute.
+// Receive fails the test if nothing comes for as long as Patience.
 func Receive[T any](t *testing.T, from <-chan T) T {
 	t.Helper()
 	select {

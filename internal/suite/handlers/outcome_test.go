@@ -241,16 +241,18 @@ func TestASnoozeCostsNoAttempt(t *testing.T) {
 
 func TestAttemptsAreDeadlinedToTheMillisecond(t *testing.T) {
 	t.Parallel()
-	store := suite.Embedded(t, 1)
-	var kind dianemo.Kind[suite.Args]
-	left := make(chan time.Duration, 1)
-	peer := suite.Start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
-		kind = suite.Handle(t, p, "kind", dianemo.Policy{Timeout: 12345 * time.Millisecond}, func(ctx context.Context, _ *dianemo.Job[suite.Args]) error {
-			deadline, _ := ctx.Deadline()
-			left <- time.Until(deadline)
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		store := suite.Embedded(t, 1)
+		var kind dianemo.Kind[suite.Args]
+		left := make(chan time.Duration, 1)
+		peer := suite.Start(t, store, dianemo.Config{}, func(p *dianemo.Peer) {
+			kind = suite.Handle(t, p, "kind", dianemo.Policy{Timeout: 12345 * time.Millisecond}, func(ctx context.Context, _ *dianemo.Job[suite.Args]) error {
+				deadline, _ := ctx.Deadline()
+				left <- time.Until(deadline)
+				return nil
+			})
 		})
+		suite.Enqueue(t, peer, kind, dianemo.Options{})
+		require.InDelta(t, 12345, (<-left).Milliseconds(), 50)
 	})
-	suite.Enqueue(t, peer, kind, dianemo.Options{})
-	require.InDelta(t, 12345, (<-left).Milliseconds(), 50)
 }

@@ -348,8 +348,9 @@ func TestAnIdlePeerSendsNextToNothing(t *testing.T) {
 func TestEnqueueReturnsWithinItsDeadlineAndSaysWhatIsKnown(t *testing.T) {
 	t.Parallel()
 	own := redistest.Start(t)
-	store := redisstore.New(own.Client(t), redisstore.Options{})
-	c := suite.Client(t, store)
+	rdb := redis.NewClient(&redis.Options{Addr: own.Addr(), DisableIdentity: true, ReadTimeout: time.Minute})
+	t.Cleanup(func() { require.NoError(t, rdb.Close()) })
+	c := suite.Client(t, redisstore.New(rdb, redisstore.Options{}))
 	kind := dianemo.NewKind[suite.Args]("kind", dianemo.Policy{})
 	suite.Enqueue(t, c, kind, dianemo.Options{ID: "first"})
 
