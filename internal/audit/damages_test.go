@@ -18,6 +18,8 @@ func (w *populated) ghost() {
 	ctx := w.t.Context()
 	w.waiting = w.enqueue(nobody, "", dianemo.Options{ID: "ghost@waits"})
 	w.running = w.enqueue(dianemo.NewKind[args]("ghostly", dianemo.Policy{}), "", dianemo.Options{ID: "ghost@1"})
+	// The word of it would have the ghost stand idle no longer.
+	w.eventually("nobody has heard of the job", func() bool { return w.rdb.HExists(ctx, w.space("unheard"), "ghostly").Val() })
 	_, err := w.store.Present(ctx, dianemo.PeerInfo{ID: "ghost"}, false)
 	require.NoError(w.t, err)
 	var room [10]int
@@ -114,7 +116,7 @@ func (d *damager) remove(id, key, member string) {
 	d.ZRem(d.t.Context(), d.at(id)+key, member)
 }
 
-func (d *damager) space(key string) string { return "{" + d.namespace + "}:" + key }
+func (w *world) space(key string) string { return "{" + w.namespace + "}:" + key }
 
 const nobodyLane = "nobody:2:86400000:0:new"
 
