@@ -195,8 +195,8 @@ func TestCorruptJobsFailAndNewerOnesAreLeftAlone(t *testing.T) {
 		_, err := store.Enqueue(t.Context(), 0, dianemo.Call{Caller: "test", Number: number}, []dianemo.Record{{ID: id, Lane: lane, Spec: []byte(spec)}})
 		require.NoError(t, err)
 	}
+	good := suite.Enqueue(t, suite.Client(t, store), kind, dianemo.Options{})
 	peer := suite.Start(t, store, dianemo.Config{Tokens: 2}, func(p *dianemo.Peer) { require.NoError(t, kind.Handle(p, suite.Returns(nil))) })
-	good := suite.Enqueue(t, peer, kind, dianemo.Options{})
 	ended := map[string]dianemo.SettleInfo{}
 	for range len(specs) {
 		i := peer.Next()
