@@ -23,7 +23,7 @@ func (f *fixture) ids(n int) []string {
 	return ids
 }
 
-func TestTheSameCallAgainHasTheEffectAndTheAnswerOfTheFirst(t *testing.T) {
+func TestTheSameCallAgainHasTheEffectAndTheAnswerOfTheFirst_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -83,7 +83,7 @@ func TestTheSameCallAgainHasTheEffectAndTheAnswerOfTheFirst(t *testing.T) {
 	})
 }
 
-func TestALateCallIsSuperseded(t *testing.T) {
+func TestALateCallIsSuperseded_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -107,7 +107,7 @@ func TestALateCallIsSuperseded(t *testing.T) {
 	})
 }
 
-func TestChoresSentTwiceAnswerTwiceTheSame(t *testing.T) {
+func TestChoresSentTwiceAnswerTwiceTheSame_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)
@@ -126,7 +126,7 @@ func TestChoresSentTwiceAnswerTwiceTheSame(t *testing.T) {
 	})
 }
 
-func TestALeaderOfAnEarlierTermIsDeposed(t *testing.T) {
+func TestALeaderOfAnEarlierTermIsDeposed_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		chore := dianemo.Chore{Term: 7, Limit: 10, BeatEvery: time.Second, SilentAfter: time.Second}
@@ -157,7 +157,7 @@ func TestALeaderOfAnEarlierTermIsDeposed(t *testing.T) {
 	})
 }
 
-func TestTheLeaseHasOneHolderAndTermsGrow(t *testing.T) {
+func TestTheLeaseHasOneHolderAndTermsGrow_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -185,7 +185,7 @@ func TestTheLeaseHasOneHolderAndTermsGrow(t *testing.T) {
 }
 
 // What someone's hand has written must not keep a fleet without a leader, nor without its terms.
-func TestALeaseThatWasSpoiltRunsOutAndTheTermComesBack(t *testing.T) {
+func TestALeaseThatWasSpoiltRunsOutAndTheTermComesBack_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -224,7 +224,7 @@ func TestALeaseThatWasSpoiltRunsOutAndTheTermComesBack(t *testing.T) {
 
 // Else one field that was spoilt would keep every leader from its chores, in all partitions, and from the walk that
 // would put it right.
-func TestATermThatNobodyHadDeposesNoLeader(t *testing.T) {
+func TestATermThatNobodyHadDeposesNoLeader_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -257,7 +257,7 @@ func TestATermThatNobodyHadDeposesNoLeader(t *testing.T) {
 
 // A server clock that steps back after a lease was taken makes its key live
 // for hours.
-func TestALeaseIsNeverLongerThanItWasTakenFor(t *testing.T) {
+func TestALeaseIsNeverLongerThanItWasTakenFor_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()

@@ -17,7 +17,7 @@ import (
 // A claim against a model: random kinds, weights, overrides, priorities and
 // budgets. What it takes fits, is what was due, is the most urgent that was
 // there, and is charged exactly.
-func TestClaimsFitTheirRoom(t *testing.T) {
+func TestClaimsFitTheirRoom_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		type job struct {
@@ -108,7 +108,7 @@ func TestClaimsFitTheirRoom(t *testing.T) {
 }
 
 // What the index of lanes says decides whether peers sleep.
-func TestTheReplyNamesTheLanesThatHaveJobsAndTheirFirst(t *testing.T) {
+func TestTheReplyNamesTheLanesThatHaveJobsAndTheirFirst_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(3)
@@ -131,7 +131,7 @@ func TestTheReplyNamesTheLanesThatHaveJobsAndTheirFirst(t *testing.T) {
 
 // Jobs of a lane whose weights differ: those that do not fit are looked past,
 // with few commands, and only so many of them.
-func TestJobsThatDoNotFitAreLookedPast(t *testing.T) {
+func TestJobsThatDoNotFitAreLookedPast_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(102)
@@ -156,7 +156,7 @@ func TestJobsThatDoNotFitAreLookedPast(t *testing.T) {
 }
 
 // A peer that said it may be silent for long is not judged by a hasty leader.
-func TestEachPeersOwnLimitOfSilenceCounts(t *testing.T) {
+func TestEachPeersOwnLimitOfSilenceCounts_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
@@ -173,7 +173,7 @@ func TestEachPeersOwnLimitOfSilenceCounts(t *testing.T) {
 	})
 }
 
-func TestAClaimIsBoundedInBytes(t *testing.T) {
+func TestAClaimIsBoundedInBytes_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(12)
@@ -195,7 +195,7 @@ func TestAClaimIsBoundedInBytes(t *testing.T) {
 
 // What may run again after its peer went silent, and how often: the default of
 // its priority, the kind's own, the job's own.
-func TestReapedJobsRunAgainAsOftenAsTheyMay(t *testing.T) {
+func TestReapedJobsRunAgainAsOftenAsTheyMay_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(4)
@@ -246,7 +246,7 @@ func TestReapedJobsRunAgainAsOftenAsTheyMay(t *testing.T) {
 }
 
 // Whatever someone's hand has made of a score, the record that a claim writes can be read.
-func TestAJobThatIsDueAtNoTimeRunsAllTheSame(t *testing.T) {
+func TestAJobThatIsDueAtNoTimeRunsAllTheSame_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		l := lane("kind")
@@ -266,7 +266,7 @@ func TestAJobThatIsDueAtNoTimeRunsAllTheSame(t *testing.T) {
 }
 
 // Nobody's silence would count until then.
-func TestAnOutageThatEndsInTheFutureHasEnded(t *testing.T) {
+func TestAnOutageThatEndsInTheFutureHasEnded_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("id")
@@ -286,7 +286,7 @@ func TestAnOutageThatEndsInTheFutureHasEnded(t *testing.T) {
 
 // Redis away is not peers silent: after a gap in everyone's signs of life,
 // nobody's silence counts from before its end.
-func TestAnOutageIsNotTheSilenceOfPeers(t *testing.T) {
+func TestAnOutageIsNotTheSilenceOfPeers_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
@@ -326,7 +326,7 @@ func TestAnOutageIsNotTheSilenceOfPeers(t *testing.T) {
 
 // Each kind of broken record, planted: the job is set aside or left alone, and
 // the one behind it goes on.
-func TestCorruptRecordsHoldUpNothing(t *testing.T) {
+func TestCorruptRecordsHoldUpNothing_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -363,7 +363,7 @@ func TestCorruptRecordsHoldUpNothing(t *testing.T) {
 }
 
 // Fields that a later program adds to the record survive this one.
-func TestAnUnknownTailIsKeptByteForByte(t *testing.T) {
+func TestAnUnknownTailIsKeptByteForByte_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -387,7 +387,7 @@ func TestAnUnknownTailIsKeptByteForByte(t *testing.T) {
 
 // In a lane whose jobs are due together, or apart, or both, each is claimed with its own due time, and its record says so, also
 // once it has succeeded.
-func TestAClaimTellsWhenEachJobWasDue(t *testing.T) {
+func TestAClaimTellsWhenEachJobWasDue_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		base := time.UnixMilli(1_000_000_000_000)

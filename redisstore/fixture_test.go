@@ -99,12 +99,19 @@ func places() (all []place) {
 	return all
 }
 
-// each runs a test on a store of each kind, with 1 and 8 partitions.
-func each(t *testing.T, test func(t *testing.T, f *fixture)) { runOn(t, places(), test) }
+// each runs a test on a store of each kind, with 1 and 8 partitions. In the short
+// form it picks one of the two for each kind.
+func each(t *testing.T, test func(t *testing.T, f *fixture)) { eachBut(t, nil, test) }
 
 // eachBut is each without some of the stores, by name.
 func eachBut(t *testing.T, without []string, test func(t *testing.T, f *fixture)) {
-	runOn(t, slices.DeleteFunc(places(), func(p place) bool { return slices.Contains(without, p.name) }), test)
+	few, dice := map[string]int{}, sample.Rand(t)
+	for _, kind := range storeKinds {
+		few[kind.name] = []int{1, 8}[dice.IntN(2)]
+	}
+	runOn(t, slices.DeleteFunc(places(), func(p place) bool {
+		return slices.Contains(without, p.name) || !sample.Long(t) && p.partitions != few[p.name]
+	}), test)
 }
 
 // eachInLong is for the rows of tables: each in the long form, and one of these

@@ -10,7 +10,7 @@ import (
 )
 
 // Edges are found by their names, for which all must have the same score.
-func TestAnEdgeWithAScoreCostsNoOtherFamilyItsChildren(t *testing.T) {
+func TestAnEdgeWithAScoreCostsNoOtherFamilyItsChildren_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -57,7 +57,7 @@ func TestAnEdgeWithAScoreCostsNoOtherFamilyItsChildren(t *testing.T) {
 }
 
 // A parent that is run again must be able to tell its children, whether they wait or not.
-func TestThatAJobHasChildrenIsNotedAgain(t *testing.T) {
+func TestThatAJobHasChildrenIsNotedAgain_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -79,7 +79,7 @@ func TestThatAJobHasChildrenIsNotedAgain(t *testing.T) {
 }
 
 // What repair has set aside is told of its parents meanwhile, until its gate is opened.
-func TestAJobThatIsSetAsideBehindAGateEndsCorruptWhateverItIsTold(t *testing.T) {
+func TestAJobThatIsSetAsideBehindAGateEndsCorruptWhateverItIsTold_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := "job"

@@ -11,7 +11,7 @@ import (
 )
 
 // It could have started before its other parent has ended.
-func TestAChildWhoseNumbersAreLostIsSetAside(t *testing.T) {
+func TestAChildWhoseNumbersAreLostIsSetAside_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		for sum, want := range map[string]dianemo.State{"2,0,0,0,0#1": dianemo.Blocked, "": dianemo.Skipped, "0,0,0,0,0#1": dianemo.Skipped, "x": dianemo.Skipped} {
@@ -38,7 +38,7 @@ func TestAChildWhoseNumbersAreLostIsSetAside(t *testing.T) {
 }
 
 // Else its children would be told for ever.
-func TestAnEntryInTheOutboxThatNobodyWroteLeavesIt(t *testing.T) {
+func TestAnEntryInTheOutboxThatNobodyWroteLeavesIt_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("parent")
@@ -63,7 +63,7 @@ func TestAnEntryInTheOutboxThatNobodyWroteLeavesIt(t *testing.T) {
 }
 
 // Two tell the same children; the one that told some of them is heard after the one that told all.
-func TestWhatWasToldInPartIsNotKeptOnceAllWereTold(t *testing.T) {
+func TestWhatWasToldInPartIsNotKeptOnceAllWereTold_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("parent")

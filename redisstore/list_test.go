@@ -89,7 +89,7 @@ func compareJobs(a, b *dianemo.JobInfo) int {
 
 // Lists of all sorts against a model: what Get says of each job, filtered and
 // sorted.
-func TestAListHasWhatTheFilterSaysInOrder(t *testing.T) {
+func TestAListHasWhatTheFilterSaysInOrder_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		var ids []string
@@ -188,7 +188,7 @@ func TestAListHasWhatTheFilterSaysInOrder(t *testing.T) {
 
 // Keyset paging where the time alone tells nothing: page after page, while those
 // at which the pages ended go away.
-func TestThousandsOfJobsOfOneMillisecondArePagedRight(t *testing.T) {
+func TestThousandsOfJobsOfOneMillisecondArePagedRight_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		const n = 3000
@@ -394,7 +394,7 @@ func TestAListOfLargeJobsComesInSmallerPages(t *testing.T) {
 
 // What is broken is listed as far as it can be read; where record and index
 // disagree, the record counts.
-func TestAListShowsWhatIsBroken(t *testing.T) {
+func TestAListShowsWhatIsBroken_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		l := lane("kind")
@@ -432,7 +432,7 @@ func TestAListShowsWhatIsBroken(t *testing.T) {
 	})
 }
 
-func TestStatesAreAsStored(t *testing.T) {
+func TestStatesAreAsStored_Long(t *testing.T) {
 	t.Parallel()
 	for _, state := range []dianemo.State{"", dianemo.Scheduled, dianemo.Running, dianemo.Succeeded, dianemo.Failed, dianemo.Missed, dianemo.Unreachable} {
 		t.Run(string(state), func(t *testing.T) {

@@ -41,7 +41,7 @@ func claimedIDs(reply dianemo.TurnReply) (ids []string) {
 	return ids
 }
 
-func TestJobsThatAreKeptForAPeerAreClaimedByNameBeforeTheyAreDue(t *testing.T) {
+func TestJobsThatAreKeptForAPeerAreClaimedByNameBeforeTheyAreDue_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids, l := f.ids(7), lane("kind")
@@ -74,7 +74,7 @@ func TestJobsThatAreKeptForAPeerAreClaimedByNameBeforeTheyAreDue(t *testing.T) {
 }
 
 // One that is given back unstarted is anyone's.
-func TestAJobThatIsKeptForAPeerIsNotClaimedWhenItMayNotBe(t *testing.T) {
+func TestAJobThatIsKeptForAPeerIsNotClaimedWhenItMayNotBe_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids, l := f.ids(5), lane("kind")

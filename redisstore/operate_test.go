@@ -109,7 +109,7 @@ func (f *fixture) marked(id string, l dianemo.Lane, reruns int) dianemo.Claimed 
 	return jobs[0]
 }
 
-func TestACancelledRunEndsAsItsHandlerSaysAndNeverRunsAgain(t *testing.T) {
+func TestACancelledRunEndsAsItsHandlerSaysAndNeverRunsAgain_Long(t *testing.T) {
 	t.Parallel()
 	for outcome, want := range map[dianemo.Outcome]dianemo.State{dianemo.Succeed: dianemo.Succeeded, dianemo.FailRun: dianemo.Cancelled, "own": dianemo.Failed,
 		dianemo.Retry: dianemo.Cancelled, dianemo.Postpone: dianemo.Cancelled, dianemo.GiveBack: dianemo.Cancelled,
@@ -148,7 +148,7 @@ func TestACancelledRunEndsAsItsHandlerSaysAndNeverRunsAgain(t *testing.T) {
 	}
 }
 
-func TestACancelledRunOfASilentPeerEndsCancelled(t *testing.T) {
+func TestACancelledRunOfASilentPeerEndsCancelled_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		job := f.marked("job", lane("kind"), 3)
@@ -161,7 +161,7 @@ func TestACancelledRunOfASilentPeerEndsCancelled(t *testing.T) {
 	})
 }
 
-func TestABeatNamesTheRunsThatWereCancelled(t *testing.T) {
+func TestABeatNamesTheRunsThatWereCancelled_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)
@@ -179,7 +179,7 @@ func TestABeatNamesTheRunsThatWereCancelled(t *testing.T) {
 }
 
 // The claim's answer was lost, and before it is given again someone cancels.
-func TestAClaimAnsweredAgainSaysWhatWasCancelledMeanwhile(t *testing.T) {
+func TestAClaimAnsweredAgainSaysWhatWasCancelledMeanwhile_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)
@@ -199,7 +199,7 @@ func TestAClaimAnsweredAgainSaysWhatWasCancelledMeanwhile(t *testing.T) {
 	})
 }
 
-func TestManyWishesInOneCallAreAnsweredOneByOne(t *testing.T) {
+func TestManyWishesInOneCallAreAnsweredOneByOne_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(5)
@@ -268,7 +268,7 @@ func TestManyWishesInOneCallAreAnsweredOneByOne(t *testing.T) {
 }
 
 // A repeated call must not undo what came between.
-func TestAWishSentAgainLateChangesNothing(t *testing.T) {
+func TestAWishSentAgainLateChangesNothing_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
@@ -303,7 +303,7 @@ func TestAWishSentAgainLateChangesNothing(t *testing.T) {
 	})
 }
 
-func TestARequeuedJobBeginsAnew(t *testing.T) {
+func TestARequeuedJobBeginsAnew_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
@@ -326,7 +326,7 @@ func TestARequeuedJobBeginsAnew(t *testing.T) {
 	})
 }
 
-func TestARescheduledJobIsWhereItsRecordSays(t *testing.T) {
+func TestARescheduledJobIsWhereItsRecordSays_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)
@@ -371,7 +371,7 @@ func TestARescheduledJobIsWhereItsRecordSays(t *testing.T) {
 
 // A broken index is not made worse: a job that is not where it should be is not
 // put anywhere else.
-func TestAJobThatIsInNoLaneIsNotRescheduled(t *testing.T) {
+func TestAJobThatIsInNoLaneIsNotRescheduled_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		id := f.ids(1)[0]
@@ -385,7 +385,7 @@ func TestAJobThatIsInNoLaneIsNotRescheduled(t *testing.T) {
 	})
 }
 
-func TestAPausedKindIsPassedOver(t *testing.T) {
+func TestAPausedKindIsPassedOver_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(3)
@@ -420,7 +420,7 @@ func TestAPausedKindIsPassedOver(t *testing.T) {
 	})
 }
 
-func TestADrainedPeerIsToldWhenItShowsItself(t *testing.T) {
+func TestADrainedPeerIsToldWhenItShowsItself_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -454,7 +454,7 @@ func TestADrainedPeerIsToldWhenItShowsItself(t *testing.T) {
 }
 
 // Two sides of one job at once: whichever is first, the job ends once, in one place.
-func TestCancelRacesWithWhatMovesTheJob(t *testing.T) {
+func TestCancelRacesWithWhatMovesTheJob_Long(t *testing.T) {
 	t.Parallel()
 	for name, rival := range map[string]func(f *fixture, partition int, job dianemo.Claimed){
 		"retry": func(f *fixture, partition int, job dianemo.Claimed) {

@@ -302,7 +302,7 @@ func TestEachSortOfDamageIsMendedOrSetAside_Long(t *testing.T) {
 
 // A call that meets a key of another type fails before it has written anything, moves the key out of the way, and is
 // taken when it comes again.
-func TestACallThatMeetsAKeyOfAnotherTypeMovesItAside(t *testing.T) {
+func TestACallThatMeetsAKeyOfAnotherTypeMovesItAside_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		for _, name := range []string{"spec", "meta", "errors", "result", "progress", "lanes", "beats", "counts", "info", "run:" + owner,
@@ -366,7 +366,7 @@ func TestACallThatMeetsAKeyOfAnotherTypeMovesItAside(t *testing.T) {
 	})
 }
 
-func TestARepairSentTwiceAnswersTwiceTheSame(t *testing.T) {
+func TestARepairSentTwiceAnswersTwiceTheSame_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		p := f.populate()
@@ -450,7 +450,7 @@ func TestACounterOfRunningJobsThatAppearsWhileRepairLooksIsJudgedAsItIs(t *testi
 }
 
 // Else a partition that remembers a later term would refuse all leaders to come.
-func TestTermsGrowAlthoughTheLastOneIsForgotten(t *testing.T) {
+func TestTermsGrowAlthoughTheLastOneIsForgotten_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		var last int64

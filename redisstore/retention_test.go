@@ -76,7 +76,7 @@ func (f *fixture) counted(state dianemo.State) (n int64) {
 	return n
 }
 
-func TestSettlingLetsTheOldestGoThatAreTooMany(t *testing.T) {
+func TestSettlingLetsTheOldestGoThatAreTooMany_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		// 8 in the namespace: each of 8 partitions keeps one, a single one all.
@@ -95,7 +95,7 @@ func TestSettlingLetsTheOldestGoThatAreTooMany(t *testing.T) {
 	})
 }
 
-func TestSettlingLetsTheOldestGoThatAreTooOld(t *testing.T) {
+func TestSettlingLetsTheOldestGoThatAreTooOld_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		keep := dianemo.Retention{For: 20 * time.Millisecond, Jobs: dianemo.Unlimited}
@@ -115,7 +115,7 @@ func TestSettlingLetsTheOldestGoThatAreTooOld(t *testing.T) {
 }
 
 // Not declared: nothing is known of the fleet, so nothing goes.
-func TestTheChoreTrimsByWhatIsDeclared(t *testing.T) {
+func TestTheChoreTrimsByWhatIsDeclared_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -162,7 +162,7 @@ func TestTheChoreTrimsByWhatIsDeclared(t *testing.T) {
 	})
 }
 
-func TestTheChoreTrimsMissedJobsByAgeAStepAtATime(t *testing.T) {
+func TestTheChoreTrimsMissedJobsByAgeAStepAtATime_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		late := lane("kind")
@@ -194,7 +194,7 @@ func TestTheChoreTrimsMissedJobsByAgeAStepAtATime(t *testing.T) {
 }
 
 // What its record does not call ended in that state is never let go of.
-func TestOnlyWhatHasEndedIsTrimmed(t *testing.T) {
+func TestOnlyWhatHasEndedIsTrimmed_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := t.Context()
@@ -215,7 +215,7 @@ func TestOnlyWhatHasEndedIsTrimmed(t *testing.T) {
 
 // Of a large workflow more jobs may be held than are kept: then each settlement would walk past
 // them in vain.
-func TestASettlementDoesNotWalkPastManyThatStayForTheirChildren(t *testing.T) {
+func TestASettlementDoesNotWalkPastManyThatStayForTheirChildren_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		all, one := dianemo.Retention{For: dianemo.Unlimited, Jobs: dianemo.Unlimited}, dianemo.Retention{For: dianemo.Unlimited, Jobs: 1}

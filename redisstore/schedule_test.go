@@ -69,7 +69,7 @@ func (f *fixture) stored1(name string) dianemo.StoredSchedule {
 	return read.Schedules[0]
 }
 
-func TestAnOccurrenceIsFiredOnceAndNeverAgain(t *testing.T) {
+func TestAnOccurrenceIsFiredOnceAndNeverAgain_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
@@ -101,7 +101,7 @@ func TestAnOccurrenceIsFiredOnceAndNeverAgain(t *testing.T) {
 	})
 }
 
-func TestFiringsOfOneCallDoNotDisturbEachOther(t *testing.T) {
+func TestFiringsOfOneCallDoNotDisturbEachOther_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		var firings []dianemo.Firing
@@ -134,7 +134,7 @@ func TestFiringsOfOneCallDoNotDisturbEachOther(t *testing.T) {
 	})
 }
 
-func TestAnOccurrenceThatOverlapsWaitsOrIsSkipped(t *testing.T) {
+func TestAnOccurrenceThatOverlapsWaitsOrIsSkipped_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		l := lane("kind")
@@ -171,7 +171,7 @@ func TestAnOccurrenceThatOverlapsWaitsOrIsSkipped(t *testing.T) {
 	})
 }
 
-func TestAnExtraOccurrenceLeavesTheCursor(t *testing.T) {
+func TestAnExtraOccurrenceLeavesTheCursor_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
@@ -192,7 +192,7 @@ func TestAnExtraOccurrenceLeavesTheCursor(t *testing.T) {
 
 // Whoever comes first: a firing after the pause does nothing, and the other way
 // around both count.
-func TestPausingAndFiringAtTheSameMoment(t *testing.T) {
+func TestPausingAndFiringAtTheSameMoment_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
@@ -213,7 +213,7 @@ func TestPausingAndFiringAtTheSameMoment(t *testing.T) {
 	})
 }
 
-func TestAChangeDoesNotPassOverWhatIsDue(t *testing.T) {
+func TestAChangeDoesNotPassOverWhatIsDue_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
@@ -236,7 +236,7 @@ func TestAChangeDoesNotPassOverWhatIsDue(t *testing.T) {
 
 // Who changes the rule, or ends a pause, sets the cursor to the time at which that was
 // decided. What was fired since would be fired again.
-func TestAChangeThatWasDecidedBeforeAFiringDoesNotTakeTheCursorBack(t *testing.T) {
+func TestAChangeThatWasDecidedBeforeAFiringDoesNotTakeTheCursorBack_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
@@ -271,7 +271,7 @@ func TestAChangeThatWasDecidedBeforeAFiringDoesNotTakeTheCursorBack(t *testing.T
 	})
 }
 
-func TestFirstIsToldWhenAScheduleIsDueBeforeAllOthers(t *testing.T) {
+func TestFirstIsToldWhenAScheduleIsDueBeforeAllOthers_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		now := time.Now().Truncate(time.Second)
@@ -300,7 +300,7 @@ func TestFirstIsToldWhenAScheduleIsDueBeforeAllOthers(t *testing.T) {
 	})
 }
 
-func TestADeposedLeaderFiresNothing(t *testing.T) {
+func TestADeposedLeaderFiresNothing_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
@@ -317,7 +317,7 @@ func TestADeposedLeaderFiresNothing(t *testing.T) {
 	})
 }
 
-func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
+func TestWhatCannotBeReadOfAScheduleIsSaid_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
@@ -350,7 +350,7 @@ func TestWhatCannotBeReadOfAScheduleIsSaid(t *testing.T) {
 
 // Else the leader would not know what it has done.
 // Else the leader would find it due at each look, for ever.
-func TestAScheduleThatIsNoneIsDueOnceAtMost(t *testing.T) {
+func TestAScheduleThatIsNoneIsDueOnceAtMost_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		for _, what := range []dianemo.ScheduleChange{dianemo.BreakIt, dianemo.RemoveIt, dianemo.PauseIt} {
@@ -362,7 +362,7 @@ func TestAScheduleThatIsNoneIsDueOnceAtMost(t *testing.T) {
 	})
 }
 
-func TestAFiringThatIsSentAgainAfterAChangeOfTheTermHasTheFirstAnswer(t *testing.T) {
+func TestAFiringThatIsSentAgainAfterAChangeOfTheTermHasTheFirstAnswer_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
@@ -385,7 +385,7 @@ func TestAFiringThatIsSentAgainAfterAChangeOfTheTermHasTheFirstAnswer(t *testing
 	})
 }
 
-func TestWhatWasDecidedByARemovedScheduleDoesNotCountForTheNextOfItsName(t *testing.T) {
+func TestWhatWasDecidedByARemovedScheduleDoesNotCountForTheNextOfItsName_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.schedule("s")
@@ -426,7 +426,7 @@ func TestASchedulesVersionGrowsWithoutTheClock(t *testing.T) {
 }
 
 // A long read would keep everyone else waiting.
-func TestAReadOfLargeSchedulesIsBounded(t *testing.T) {
+func TestAReadOfLargeSchedulesIsBounded_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		var names []string

@@ -16,7 +16,7 @@ func keyed(id string, until dianemo.UniqueUntil, lasts time.Duration) dianemo.Re
 	return r
 }
 
-func TestRepairGivesALivingJobItsUniqueSlotAgain(t *testing.T) {
+func TestRepairGivesALivingJobItsUniqueSlotAgain_Long(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(f *fixture, key string) error{
 		"deleted": func(f *fixture, key string) error { return f.rdb.Del(f.t.Context(), key).Err() },
@@ -60,7 +60,7 @@ func TestRepairGivesALivingJobItsUniqueSlotAgain(t *testing.T) {
 	}
 }
 
-func TestRepairGivesNoSlotToAJobThatDoesNotHoldItAnyMore(t *testing.T) {
+func TestRepairGivesNoSlotToAJobThatDoesNotHoldItAnyMore_Long(t *testing.T) {
 	t.Parallel()
 	for _, state := range []string{"started", "its time is over", "ended"} {
 		t.Run(state, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestRepairGivesNoSlotToAJobThatDoesNotHoldItAnyMore(t *testing.T) {
 	}
 }
 
-func TestRepairRemovesTheSlotOfAJobThatIsGone(t *testing.T) {
+func TestRepairRemovesTheSlotOfAJobThatIsGone_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.enqueue(keyed(all+"first", dianemo.UntilFinished, 0))

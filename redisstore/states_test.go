@@ -290,7 +290,7 @@ func TestTheStateTableHasAnAttemptForEveryPair(t *testing.T) {
 
 // What has been run and is not picked up within its grace fails: missed means
 // never started.
-func TestARetryPastItsGraceFails(t *testing.T) {
+func TestARetryPastItsGraceFails_Long(t *testing.T) {
 	t.Parallel()
 	for _, way := range []dianemo.Edge{dianemo.EdgeClaim, dianemo.EdgeMiss} {
 		t.Run(string(way), func(t *testing.T) {

@@ -42,7 +42,7 @@ func (f *fixture) record(id string) string {
 	return record
 }
 
-func TestAJobThatWaitsWithASpoiledRecordIsClaimedAsCorruptAndNothingElseSuffers(t *testing.T) {
+func TestAJobThatWaitsWithASpoiledRecordIsClaimedAsCorruptAndNothingElseSuffers_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition(all)
@@ -82,7 +82,7 @@ func TestAJobThatWaitsWithASpoiledRecordIsClaimedAsCorruptAndNothingElseSuffers(
 	})
 }
 
-func TestRepairMendsASpoiledRecordWhereverItsJobIs(t *testing.T) {
+func TestRepairMendsASpoiledRecordWhereverItsJobIs_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		p := f.populate()
@@ -107,7 +107,7 @@ func TestRepairMendsASpoiledRecordWhereverItsJobIs(t *testing.T) {
 	})
 }
 
-func TestASpoiledRecordOfASilentPeersRunIsReaped(t *testing.T) {
+func TestASpoiledRecordOfASilentPeersRunIsReaped_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition(all)
@@ -126,7 +126,7 @@ func TestASpoiledRecordOfASilentPeersRunIsReaped(t *testing.T) {
 	})
 }
 
-func TestAWishAboutASpoiledRecordSaysCorruptAtOnce(t *testing.T) {
+func TestAWishAboutASpoiledRecordSaysCorruptAtOnce_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		r := record("job", lane("kind"))
@@ -142,7 +142,7 @@ func TestAWishAboutASpoiledRecordSaysCorruptAtOnce(t *testing.T) {
 	})
 }
 
-func TestWhatAWishOrACensusReadsOfAnotherTypeIsMovedOutOfTheWay(t *testing.T) {
+func TestWhatAWishOrACensusReadsOfAnotherTypeIsMovedOutOfTheWay_Long(t *testing.T) {
 	t.Parallel()
 	unique := record("job", lane("kind"))
 	unique.Unique = dianemo.Unique{Key: "u", Replace: true}

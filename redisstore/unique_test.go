@@ -43,7 +43,7 @@ func (f *fixture) accepts(r dianemo.Record) {
 }
 
 // Each way in which a job can end frees its slot, and each state before that holds it.
-func TestASlotIsHeldUntilItsJobHasEnded(t *testing.T) {
+func TestASlotIsHeldUntilItsJobHasEnded_Long(t *testing.T) {
 	t.Parallel()
 	l := lane("kind")
 	again := l
@@ -108,7 +108,7 @@ func TestASlotIsHeldUntilItsJobHasEnded(t *testing.T) {
 	}
 }
 
-func TestASlotUntilTheStartIsFreeFromThere(t *testing.T) {
+func TestASlotUntilTheStartIsFreeFromThere_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		started := dianemo.Unique{Until: dianemo.UntilStarted}
@@ -137,7 +137,7 @@ func TestASlotUntilTheStartIsFreeFromThere(t *testing.T) {
 }
 
 // One that waits for its next try was started.
-func TestAJobThatWaitsForItsNextTryIsNotReplaced(t *testing.T) {
+func TestAJobThatWaitsForItsNextTryIsNotReplaced_Long(t *testing.T) {
 	t.Parallel()
 	for until, refused := range map[dianemo.UniqueUntil]bool{dianemo.UntilFinished: true, dianemo.UntilStarted: false} {
 		t.Run(fmt.Sprint(until), func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestAJobThatWaitsForItsNextTryIsNotReplaced(t *testing.T) {
 	}
 }
 
-func TestASlotIsHeldNoLongerThanAsked(t *testing.T) {
+func TestASlotIsHeldNoLongerThanAsked_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.accepts(unique(1, dianemo.Unique{For: 30 * time.Second}))
@@ -181,7 +181,7 @@ func TestASlotIsHeldNoLongerThanAsked(t *testing.T) {
 	})
 }
 
-func TestAJobThatIsNotStartedIsReplaced(t *testing.T) {
+func TestAJobThatIsNotStartedIsReplaced_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		replace := dianemo.Unique{Replace: true}
@@ -205,7 +205,7 @@ func TestAJobThatIsNotStartedIsReplaced(t *testing.T) {
 
 // Of one key in one batch: the first is accepted and the others refused, or each
 // replaces the one before.
-func TestOneKeySeveralTimesInOneBatch(t *testing.T) {
+func TestOneKeySeveralTimesInOneBatch_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("slot")
@@ -293,7 +293,7 @@ func TestAReplacementThatComesTooLateIsToldSo(t *testing.T) {
 	f.consistent(0)
 }
 
-func TestOfManyClientsAtOnceOneGetsTheSlot(t *testing.T) {
+func TestOfManyClientsAtOnceOneGetsTheSlot_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("slot")
@@ -325,7 +325,7 @@ func TestOfManyClientsAtOnceOneGetsTheSlot(t *testing.T) {
 }
 
 // Either the first was started, and the second is refused, or it never will be.
-func TestReplaceRacesWithClaim(t *testing.T) {
+func TestReplaceRacesWithClaim_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		partition := f.Partition("slot")
@@ -363,7 +363,7 @@ func TestReplaceRacesWithClaim(t *testing.T) {
 
 // A job that was skipped held its slot no longer. When it waits again after all, it takes it again,
 // as one does that is requeued; if another has it by then, both go on.
-func TestAJobThatIsSkippedNoLongerTakesItsSlotAgain(t *testing.T) {
+func TestAJobThatIsSkippedNoLongerTakesItsSlotAgain_Long(t *testing.T) {
 	t.Parallel()
 	for name, other := range map[string]bool{"free": false, "taken": true} {
 		t.Run(name, func(t *testing.T) {

@@ -135,7 +135,7 @@ func TestTheLeaderHearsOfWorkThatIsDueLater(t *testing.T) {
 }
 
 // News is what some peer must hear of: a lane has work sooner than before.
-func TestEnqueueAndSettleTellWhatIsNew(t *testing.T) {
+func TestEnqueueAndSettleTellWhatIsNew_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(4)
@@ -161,7 +161,7 @@ func TestEnqueueAndSettleTellWhatIsNew(t *testing.T) {
 	})
 }
 
-func TestASurveyShowsEachPartition(t *testing.T) {
+func TestASurveyShowsEachPartition_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		late := lane("late")
@@ -197,7 +197,7 @@ func TestASurveyShowsEachPartition(t *testing.T) {
 	})
 }
 
-func TestASurveySaysWhetherMorePeersAreSilent(t *testing.T) {
+func TestASurveySaysWhetherMorePeersAreSilent_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		const partition = 0
@@ -222,7 +222,7 @@ func TestASurveySaysWhetherMorePeersAreSilent(t *testing.T) {
 	})
 }
 
-func TestOnePeerAtATimeHoldsALane(t *testing.T) {
+func TestOnePeerAtATimeHoldsALane_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		ids := f.ids(2)

@@ -42,7 +42,7 @@ func (f *fixture) tellWorkflow(job string, state dianemo.State, seen int64) {
 
 // Whatever a workflow was told before and is told now, its state is what its jobs say, and
 // each move is in the table.
-func TestAWorkflowIsWhatItsJobsSay(t *testing.T) {
+func TestAWorkflowIsWhatItsJobsSay_Long(t *testing.T) {
 	t.Parallel()
 	running, well, bad, left, off := dianemo.Scheduled, dianemo.Succeeded, dianemo.Failed, dianemo.Skipped, dianemo.Cancelled
 	for _, befores := range [][2]dianemo.State{{"", ""}, {well, ""}, {well, well}, {bad, well}, {bad, bad}, {off, well}, {left, bad}, {off, bad}} {
@@ -87,7 +87,7 @@ func verdict(jobs ...dianemo.State) dianemo.State {
 }
 
 // Whoever lets go of one of its jobs may say so twice, since it died before it was done.
-func TestAWorkflowThatNoLongerWaitsForAJobIsToldOfTheOthers(t *testing.T) {
+func TestAWorkflowThatNoLongerWaitsForAJobIsToldOfTheOthers_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.workflow(map[string]dianemo.State{"a": dianemo.Succeeded, "b": dianemo.Succeeded})
@@ -104,7 +104,7 @@ func TestAWorkflowThatNoLongerWaitsForAJobIsToldOfTheOthers(t *testing.T) {
 }
 
 // One whose time is over stays for its children alone. What its jobs do is nothing to it then.
-func TestAWorkflowThatStaysForItsChildrenIsNotToldOfItsJobs(t *testing.T) {
+func TestAWorkflowThatStaysForItsChildrenIsNotToldOfItsJobs_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.workflow(map[string]dianemo.State{"a": dianemo.Succeeded, "b": dianemo.Succeeded})
@@ -117,7 +117,7 @@ func TestAWorkflowThatStaysForItsChildrenIsNotToldOfItsJobs(t *testing.T) {
 	})
 }
 
-func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
+func TestAWorkflowIsNeitherRequeuedNorReplacedByHand_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		f.workflow(map[string]dianemo.State{"a": dianemo.Failed, "b": dianemo.Succeeded})
@@ -138,7 +138,7 @@ func TestAWorkflowIsNeitherRequeuedNorReplacedByHand(t *testing.T) {
 }
 
 // Two may submit it at a time, and one of them is too late.
-func TestAWorkflowThatWasGivenUpStaysAsItIsUntilItIsSubmittedAnew(t *testing.T) {
+func TestAWorkflowThatWasGivenUpStaysAsItIsUntilItIsSubmittedAnew_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		r := record(flow, lane("workflow/kind"))
@@ -167,7 +167,7 @@ func TestAWorkflowThatWasGivenUpStaysAsItIsUntilItIsSubmittedAnew(t *testing.T) 
 // What is cancelled with its workflow takes with it what waits for it there; but not what is
 // behind a gate, since it is to be run again: that only hears of it, and is skipped if nothing
 // newer comes before the gate opens.
-func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
+func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt_Long(t *testing.T) {
 	t.Parallel()
 	for _, on := range []dianemo.Condition{dianemo.OnSuccess, dianemo.OnFailure, dianemo.OnEnd, dianemo.OnChosen} {
 		t.Run(string(on), func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestAChildOfAJobThatWasWithdrawnDoesNotWaitForIt(t *testing.T) {
 
 // Why a job is skipped decides what becomes of its children, so it may not depend on which of
 // its parents was first.
-func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
+func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst_Long(t *testing.T) {
 	t.Parallel()
 	for name, ends := range map[string][2]dianemo.State{"left out first": {dianemo.Unchosen, dianemo.Failed}, "failed first": {dianemo.Failed, dianemo.Unchosen}} {
 		t.Run(name, func(t *testing.T) {
@@ -223,7 +223,7 @@ func TestWhyAJobIsSkippedDoesNotDependOnWhichParentEndsFirst(t *testing.T) {
 }
 
 // Nothing but the gate holds a schedule's workflow, and whoever looks for gates finds it.
-func TestAScheduleMakesAWorkflowBehindAGateThatIsDueAtOnce(t *testing.T) {
+func TestAScheduleMakesAWorkflowBehindAGateThatIsDueAtOnce_Long(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, f *fixture) {
 		l := lane("workflow/kind")

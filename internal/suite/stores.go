@@ -29,39 +29,59 @@ func Main(m *testing.M) int {
 }
 
 // Each runs a test on the embedded store, in a bubble of virtual time, and on a
-// real Redis, with 1 and 8 partitions, all at the same time.
+// real Redis, with 1 and 8 partitions, all at the same time. In the short form
+// one of the two has 1 partition and the other 8.
 func Each(t *testing.T, test func(t *testing.T, store dianemo.Store)) {
-	EachVirtual(t, test)
-	EachReal(t, test)
-}
-
-// EachVirtual runs a test on the embedded store with 1 and 8 partitions, each in
-// a bubble of testing/synctest: its clock and the store's leap whenever all wait.
-func EachVirtual(t *testing.T, test func(t *testing.T, store dianemo.Store)) {
-	each(t, "embedded", func(t *testing.T, partitions int) {
-		synctest.Test(t, func(t *testing.T) { test(t, Embedded(t, partitions)) })
-	})
+	run(t, test, virtual, onRedis)
 }
 
 // EachOnTime is for tests that wait for real seconds, or hold what happens to its
-// time: it runs them in virtual time, and in the long form on a real Redis, too.
+// time: in the short form it runs them in virtual time alone.
 func EachOnTime(t *testing.T, test func(t *testing.T, store dianemo.Store)) {
-	EachVirtual(t, test)
 	if sample.Long(t) {
-		EachReal(t, test)
+		run(t, test, virtual, onRedis)
+	} else {
+		run(t, test, virtual)
 	}
 }
 
 // EachInRealTime is Each without a bubble, in which time stands still for as long
 // as anything runs: for tests that keep their peers busy.
 func EachInRealTime(t *testing.T, test func(t *testing.T, store dianemo.Store)) {
-	each(t, "embedded", func(t *testing.T, partitions int) { test(t, Embedded(t, partitions)) })
-	EachReal(t, test)
+	run(t, test, onEmbedded, onRedis)
 }
 
-// EachReal runs a test on a real Redis with 1 and 8 partitions.
-func EachReal(t *testing.T, test func(t *testing.T, store dianemo.Store)) {
-	each(t, "redis", func(t *testing.T, partitions int) { test(t, Redis(t, Server.Client(t), partitions)) })
+// A place runs a test on a store with so many partitions.
+type place struct {
+	name string
+	run  func(t *testing.T, partitions int, test func(t *testing.T, store dianemo.Store))
+}
+
+var (
+	onEmbedded = place{"embedded", func(t *testing.T, partitions int, test func(t *testing.T, store dianemo.Store)) {
+		test(t, Embedded(t, partitions))
+	}}
+	virtual = place{"embedded", func(t *testing.T, partitions int, test func(t *testing.T, store dianemo.Store)) {
+		synctest.Test(t, func(t *testing.T) { test(t, Embedded(t, partitions)) })
+	}}
+	onRedis = place{"redis", func(t *testing.T, partitions int, test func(t *testing.T, store dianemo.Store)) {
+		test(t, Redis(t, Server.Client(t), partitions))
+	}}
+)
+
+func run(t *testing.T, test func(t *testing.T, store dianemo.Store), places ...place) {
+	order := sample.Rand(t).Perm(2)
+	for i, p := range places {
+		for n, partitions := range []int{1, 8} {
+			if n != order[i] && !sample.Long(t) {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%d", p.name, partitions), func(t *testing.T) {
+				t.Parallel()
+				p.run(t, partitions, test)
+			})
+		}
+	}
 }
 
 // RunVirtual runs a sub-test in parallel, in a bubble of virtual time.
@@ -70,15 +90,6 @@ func RunVirtual(t *testing.T, name string, test func(t *testing.T)) {
 		t.Parallel()
 		synctest.Test(t, test)
 	})
-}
-
-func each(t *testing.T, name string, test func(t *testing.T, partitions int)) {
-	for _, partitions := range []int{1, 8} {
-		t.Run(fmt.Sprintf("%s/%d", name, partitions), func(t *testing.T) {
-			t.Parallel()
-			test(t, partitions)
-		})
-	}
 }
 
 // Embedded is closed when the test ends.

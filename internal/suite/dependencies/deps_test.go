@@ -25,7 +25,7 @@ func byArgs(_ context.Context, job *dianemo.Job[suite.Args]) error {
 	return nil
 }
 
-func TestAChildStartsWhenItsParentsHaveEnded(t *testing.T) {
+func TestAChildStartsWhenItsParentsHaveEnded_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -85,7 +85,7 @@ func TestALongChainEnds_Long(t *testing.T) {
 	})
 }
 
-func TestAFailedParentThatIsRequeuedAndSucceedsBringsItsChildrenBack(t *testing.T) {
+func TestAFailedParentThatIsRequeuedAndSucceedsBringsItsChildrenBack_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -123,7 +123,7 @@ func TestAFailedParentThatIsRequeuedAndSucceedsBringsItsChildrenBack(t *testing.
 	})
 }
 
-func TestABlockedJobCanBeCancelledAndItsChildrenHearOfIt(t *testing.T) {
+func TestABlockedJobCanBeCancelledAndItsChildrenHearOfIt_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -173,7 +173,7 @@ func TestABlockedJobIsMissedWhenItsTimeIsOver(t *testing.T) {
 	})
 }
 
-func TestAParentThatDoesNotExistIsRefusedUnlessItMayBeGone(t *testing.T) {
+func TestAParentThatDoesNotExistIsRefusedUnlessItMayBeGone_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -233,7 +233,7 @@ func TestBadParentsAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, dianemo.ErrNotFound)
 }
 
-func TestAJobStaysWhileItHasUnfinishedChildren(t *testing.T) {
+func TestAJobStaysWhileItHasUnfinishedChildren_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -289,7 +289,7 @@ func leftovers(t *testing.T, store dianemo.Store) string {
 	return found
 }
 
-func TestAChildReadsItsParentsResults(t *testing.T) {
+func TestAChildReadsItsParentsResults_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)

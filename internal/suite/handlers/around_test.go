@@ -76,7 +76,7 @@ func seen(err error) string {
 	return fmt.Sprint(err)
 }
 
-func TestWhatStandsAroundAHandlerDecides(t *testing.T) {
+func TestWhatStandsAroundAHandlerDecides_Long(t *testing.T) {
 	t.Parallel()
 	pass, late := suite.Returns(nil), errors.New("late")
 	for _, row := range []struct {
@@ -302,7 +302,7 @@ func bursts(context.Context, *dianemo.Job[suite.Args], error) error { panic("lat
 
 // They are one run: one job, one context with one deadline, and the tokens stay
 // charged from the first to the last.
-func TestWhatStandsAroundAHandlerIsPartOfItsRun(t *testing.T) {
+func TestWhatStandsAroundAHandlerIsPartOfItsRun_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		type point struct {
@@ -357,7 +357,7 @@ func TestWhatStandsAroundAHandlerIsPartOfItsRun(t *testing.T) {
 
 // They are called for each attempt, and what a shutdown or a cancel makes of a run
 // is decided by what came of all of them.
-func TestACancelOrAShutdownJudgesWhatAfterReturns(t *testing.T) {
+func TestACancelOrAShutdownJudgesWhatAfterReturns_Long(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name     string
@@ -418,7 +418,7 @@ func TestACancelOrAShutdownJudgesWhatAfterReturns(t *testing.T) {
 	}
 }
 
-func TestEachAttemptHasItsBeforeAndAfter(t *testing.T) {
+func TestEachAttemptHasItsBeforeAndAfter_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		calls := &callLog{}

@@ -17,7 +17,7 @@ type unsaid struct{ dianemo.Store }
 func (unsaid) Tell(context.Context, string, dianemo.Message) error { return nil }
 
 // The run has not heard of it, and is its job's last.
-func TestACancelledJobEndsCancelledWhateverItsLastRunReturnsButSuccessAndFail(t *testing.T) {
+func TestACancelledJobEndsCancelledWhateverItsLastRunReturnsButSuccessAndFail_Long(t *testing.T) {
 	t.Parallel()
 	for how, want := range map[string]dianemo.State{"error": dianemo.Cancelled, "panic": dianemo.Cancelled, "retry": dianemo.Cancelled,
 		"snooze": dianemo.Cancelled, "shutdown": dianemo.Cancelled, "fail": dianemo.Failed, "success": dianemo.Succeeded} {

@@ -16,7 +16,7 @@ import (
 	"github.com/dianemo/dianemo/internal/suite"
 )
 
-func TestWhatAHandlerReturnsDecides(t *testing.T) {
+func TestWhatAHandlerReturnsDecides_Long(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name    string
@@ -149,7 +149,7 @@ func TestPriorityTwoIsTriedFourTimes(t *testing.T) {
 	})
 }
 
-func TestTheLastTenRunsAreKept(t *testing.T) {
+func TestTheLastTenRunsAreKept_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -174,7 +174,7 @@ func TestTheLastTenRunsAreKept(t *testing.T) {
 }
 
 // Each way in which a run can end, and the one that has not.
-func TestTheHistoryHasEveryRun(t *testing.T) {
+func TestTheHistoryHasEveryRun_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -215,7 +215,7 @@ func TestTheHistoryHasEveryRun(t *testing.T) {
 	})
 }
 
-func TestASnoozeCostsNoAttempt(t *testing.T) {
+func TestASnoozeCostsNoAttempt_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]

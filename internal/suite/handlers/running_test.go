@@ -14,7 +14,7 @@ import (
 	"github.com/dianemo/dianemo/internal/suite"
 )
 
-func TestAHandlerGetsItsJobWhole(t *testing.T) {
+func TestAHandlerGetsItsJobWhole_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		type Nested struct {
@@ -56,7 +56,7 @@ func TestAHandlerGetsItsJobWhole(t *testing.T) {
 	})
 }
 
-func TestAnIdlePeerStartsAFutureJobOnItsTime(t *testing.T) {
+func TestAnIdlePeerStartsAFutureJobOnItsTime_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -81,7 +81,7 @@ func TestAnIdlePeerStartsAFutureJobOnItsTime(t *testing.T) {
 	})
 }
 
-func TestAKindWithoutAHandlerIsLeftForAPeerThatHasOne(t *testing.T) {
+func TestAKindWithoutAHandlerIsLeftForAPeerThatHasOne_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		known := dianemo.NewKind[suite.Args]("known", dianemo.Policy{})
@@ -103,7 +103,7 @@ func TestAKindWithoutAHandlerIsLeftForAPeerThatHasOne(t *testing.T) {
 	})
 }
 
-func TestTokensAreHeldUntilTheHandlerReallyReturns(t *testing.T) {
+func TestTokensAreHeldUntilTheHandlerReallyReturns_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -137,7 +137,7 @@ func TestTokensAreHeldUntilTheHandlerReallyReturns(t *testing.T) {
 	})
 }
 
-func TestPriorityTwoNeverTakesTheReserve(t *testing.T) {
+func TestPriorityTwoNeverTakesTheReserve_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var mu sync.Mutex
@@ -191,7 +191,7 @@ func TestPriorityTwoNeverTakesTheReserve(t *testing.T) {
 	})
 }
 
-func TestProgressIsSeenWhileTheJobRuns(t *testing.T) {
+func TestProgressIsSeenWhileTheJobRuns_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -236,7 +236,7 @@ func TestResultsThatCannotBeKeptAreRefusedByName(t *testing.T) {
 }
 
 // Counts tell waiting jobs apart, and look at no job.
-func TestCountsByStateKindAndPriority(t *testing.T) {
+func TestCountsByStateKindAndPriority_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var good, bad dianemo.Kind[suite.Args]
@@ -267,7 +267,7 @@ func TestCountsByStateKindAndPriority(t *testing.T) {
 	})
 }
 
-func TestPeersShowThemselves(t *testing.T) {
+func TestPeersShowThemselves_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		peer := suite.Start(t, store, dianemo.Config{Tokens: 8, Reserve: map[int]int{1: 2}}, func(p *dianemo.Peer) {

@@ -15,7 +15,7 @@ import (
 	"github.com/dianemo/dianemo/redisstore"
 )
 
-func TestAtShutdownRunningJobsFinish(t *testing.T) {
+func TestAtShutdownRunningJobsFinish_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -49,7 +49,7 @@ func TestAtShutdownRunningJobsFinish(t *testing.T) {
 	})
 }
 
-func TestAtShutdownWhatDoesNotFinishIsGivenBack(t *testing.T) {
+func TestAtShutdownWhatDoesNotFinishIsGivenBack_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		patient, urgent, retried := dianemo.NewKind[suite.Args]("patient", dianemo.Policy{}), dianemo.NewKind[suite.Args]("urgent", dianemo.Policy{Priority: 1}),
@@ -95,7 +95,7 @@ func TestAtShutdownWhatDoesNotFinishIsGivenBack(t *testing.T) {
 	})
 }
 
-func TestAtShutdownAHandlerThatIgnoresItsContextIsNamed(t *testing.T) {
+func TestAtShutdownAHandlerThatIgnoresItsContextIsNamed_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]

@@ -17,7 +17,7 @@ import (
 
 // What a tracer does: a header goes in where the job is enqueued, and comes out
 // around its handler.
-func TestAHeaderTravelsFromEnqueueToHandler(t *testing.T) {
+func TestAHeaderTravelsFromEnqueueToHandler_Long(t *testing.T) {
 	t.Parallel()
 	type trace struct{}
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
@@ -90,7 +90,7 @@ func TestAHookMayRefuseAnEnqueue(t *testing.T) {
 }
 
 // Wrap is around each sort of handler, and what it does counts.
-func TestWrapIsAroundEveryHandler(t *testing.T) {
+func TestWrapIsAroundEveryHandler_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		made := 0
@@ -198,7 +198,7 @@ func TestAWrappedHandlerGetsTheSameJob(t *testing.T) {
 			continue
 		}
 		if slices.Contains([]string{"Parents", "Workflow", "Name"}, field.Name) {
-			continue // a child has these, and no occurrence is one: see TestAChildReadsItsParentsResults and TestAWrappedEnqueueSeesAWorkflow
+			continue // a child has these, and no occurrence is one: see TestAChildReadsItsParentsResults_Long and TestAWrappedEnqueueSeesAWorkflow_Long
 		}
 		require.False(t, direct.Field(i).IsZero(), field.Name)
 		require.False(t, wrapped.Field(i).IsZero(), field.Name)
@@ -210,7 +210,7 @@ func TestAWrappedHandlerGetsTheSameJob(t *testing.T) {
 	}
 }
 
-func TestJobsUnderAnOldNameAreRun(t *testing.T) {
+func TestJobsUnderAnOldNameAreRun_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		old := dianemo.NewKind[suite.Args]("mail", dianemo.Policy{})

@@ -30,7 +30,7 @@ func untilCancelled(begun chan string, causes chan error, err error) func(contex
 	}
 }
 
-func TestCancelEndsTheContextOfARunningJobAndNothingStartsItAgain(t *testing.T) {
+func TestCancelEndsTheContextOfARunningJobAndNothingStartsItAgain_Long(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		returns error
@@ -90,7 +90,7 @@ func TestCancelEndsTheContextOfARunningJobAndNothingStartsItAgain(t *testing.T) 
 
 // What returns of itself before it has heard of the cancellation is not tried
 // again either: the store knows.
-func TestARunThatNeverHeardOfItsCancellationIsNotTriedAgain(t *testing.T) {
+func TestARunThatNeverHeardOfItsCancellationIsNotTriedAgain_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -114,7 +114,7 @@ func TestARunThatNeverHeardOfItsCancellationIsNotTriedAgain(t *testing.T) {
 	})
 }
 
-func TestWithoutAMessageABeatTellsOfACancellation(t *testing.T) {
+func TestWithoutAMessageABeatTellsOfACancellation_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -137,7 +137,7 @@ func TestWithoutAMessageABeatTellsOfACancellation(t *testing.T) {
 }
 
 // At shutdown too it ends cancelled rather than being given back.
-func TestACancelledJobThatOutlivesItsPeersPatienceEndsCancelled(t *testing.T) {
+func TestACancelledJobThatOutlivesItsPeersPatienceEndsCancelled_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -155,7 +155,7 @@ func TestACancelledJobThatOutlivesItsPeersPatienceEndsCancelled(t *testing.T) {
 	})
 }
 
-func TestManyJobsAreCancelledAndRequeuedFromAnotherProcess(t *testing.T) {
+func TestManyJobsAreCancelledAndRequeuedFromAnotherProcess_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		kind := dianemo.NewKind[suite.Args]("kind", dianemo.Policy{})
@@ -271,7 +271,7 @@ func TestWhatMovesIsTriedAgainAndNotForEver(t *testing.T) {
 	require.Equal(t, []string{ids[0], ids[2]}, []string{ids[1], ids[3]})
 }
 
-func TestAFailedJobIsRequeuedWithAllItsRetries(t *testing.T) {
+func TestAFailedJobIsRequeuedWithAllItsRetries_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -295,7 +295,7 @@ func TestAFailedJobIsRequeuedWithAllItsRetries(t *testing.T) {
 	})
 }
 
-func TestARescheduledJobStartsWhenItIsNowDue(t *testing.T) {
+func TestARescheduledJobStartsWhenItIsNowDue_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -326,7 +326,7 @@ func (s *countingStore) Turn(ctx context.Context, partition int, call dianemo.Ca
 	return s.Store.Turn(ctx, partition, call, settle, claim)
 }
 
-func TestAPausedKindIsLeftAndNobodyPollsForIt(t *testing.T) {
+func TestAPausedKindIsLeftAndNobodyPollsForIt_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		counting := &countingStore{Store: store}
@@ -375,7 +375,7 @@ func TestAPausedKindIsLeftAndNobodyPollsForIt(t *testing.T) {
 	})
 }
 
-func TestADrainedPeerClaimsNothingUntilItIsUndrained(t *testing.T) {
+func TestADrainedPeerClaimsNothingUntilItIsUndrained_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -420,7 +420,7 @@ func TestADrainedPeerClaimsNothingUntilItIsUndrained(t *testing.T) {
 
 // With one peer only: it does nothing while it is drained, though told of work,
 // and takes the work up when it is undrained. No message arrives; beats do.
-func TestWithoutMessagesAPeerLearnsAtABeatThatItIsDrained(t *testing.T) {
+func TestWithoutMessagesAPeerLearnsAtABeatThatItIsDrained_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		counting := &countingStore{Store: suite.DeafStore{Store: store}}
@@ -526,7 +526,7 @@ func TestWishesWaitForRedisAsLongAsTheirContextLasts(t *testing.T) {
 	require.ErrorIs(t, suite.Receive(t, done), dianemo.ErrClosed)
 }
 
-func TestAUniqueJobIsRefusedUntilTheFirstHasEnded(t *testing.T) {
+func TestAUniqueJobIsRefusedUntilTheFirstHasEnded_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -563,7 +563,7 @@ func TestAUniqueJobIsRefusedUntilTheFirstHasEnded(t *testing.T) {
 	})
 }
 
-func TestAWaitingJobIsReplacedUntilItIsStarted(t *testing.T) {
+func TestAWaitingJobIsReplacedUntilItIsStarted_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -611,7 +611,7 @@ func TestAWaitingJobIsReplacedUntilItIsStarted(t *testing.T) {
 }
 
 // Many callers share an outbox: each gets its own answer.
-func TestCallersThatShareABatchGetTheirOwnAnswers(t *testing.T) {
+func TestCallersThatShareABatchGetTheirOwnAnswers_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -695,7 +695,7 @@ func (s *holdingStore) Present(ctx context.Context, peer dianemo.PeerInfo, gone 
 	return s.Store.Present(ctx, peer, gone)
 }
 
-func TestAJobThatIsCancelledBeforeItsClaimIsHeardIsNotStarted(t *testing.T) {
+func TestAJobThatIsCancelledBeforeItsClaimIsHeardIsNotStarted_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -719,7 +719,7 @@ func TestAJobThatIsCancelledBeforeItsClaimIsHeardIsNotStarted(t *testing.T) {
 }
 
 // The message comes when the peer does not know yet of the run that it is about.
-func TestACancellationThatOvertakesTheClaimsAnswerIsHeard(t *testing.T) {
+func TestACancellationThatOvertakesTheClaimsAnswerIsHeard_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -745,7 +745,7 @@ func TestACancellationThatOvertakesTheClaimsAnswerIsHeard(t *testing.T) {
 	})
 }
 
-func TestWhatWasBeingClaimedWhenThePeerWasDrainedGoesBack(t *testing.T) {
+func TestWhatWasBeingClaimedWhenThePeerWasDrainedGoesBack_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)

@@ -192,7 +192,7 @@ func TestWorkGoesOnWhateverKeyBreaks(t *testing.T) {
 }
 
 // The leader walks by itself, a step at a time, and tells what it found.
-func TestTheLeaderRepairs(t *testing.T) {
+func TestTheLeaderRepairs_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		repaired := make(chan dianemo.RepairInfo, 100)

@@ -50,7 +50,7 @@ func TestWhatIsNotSaidOfRetentionIsInherited(t *testing.T) {
 }
 
 // BeatEvery is an hour, so no chore does it.
-func TestEndedJobsDisappearAsOthersEnd(t *testing.T) {
+func TestEndedJobsDisappearAsOthersEnd_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind, lasting dianemo.Kind[suite.Args]
@@ -77,7 +77,7 @@ func TestEndedJobsDisappearAsOthersEnd(t *testing.T) {
 }
 
 // The kind's peer is gone; the leader has no handler for it and goes by what it declared.
-func TestTheLeaderTrimsKindsOfOthersByWhatTheyDeclared(t *testing.T) {
+func TestTheLeaderTrimsKindsOfOthersByWhatTheyDeclared_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -127,7 +127,7 @@ func (s *unheardStore) Declare(ctx context.Context, keeps map[string]dianemo.Kee
 }
 
 // Else the leader takes the defaults for what ran there.
-func TestAPeerThatShutsDownSoonHasDeclaredWhatItsKindsKeep(t *testing.T) {
+func TestAPeerThatShutsDownSoonHasDeclaredWhatItsKindsKeep_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]

@@ -57,7 +57,7 @@ func tallies(t *testing.T, c *dianemo.Client) map[string]int64 {
 	return sums
 }
 
-func TestAllThatMatchAreCancelledAndRequeuedOverSeveralCalls(t *testing.T) {
+func TestAllThatMatchAreCancelledAndRequeuedOverSeveralCalls_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -89,7 +89,7 @@ func TestAllThatMatchAreCancelledAndRequeuedOverSeveralCalls(t *testing.T) {
 
 // What has succeeded is requeued only if someone says so; of what has not ended,
 // what runs is cancelled too.
-func TestWithoutStatesASweepTakesWhatWantsIt(t *testing.T) {
+func TestWithoutStatesASweepTakesWhatWantsIt_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -134,7 +134,7 @@ func TestWithoutStatesASweepTakesWhatWantsIt(t *testing.T) {
 	})
 }
 
-func TestAJobThatFailsAgainIsRequeuedOnceByASweep(t *testing.T) {
+func TestAJobThatFailsAgainIsRequeuedOnceByASweep_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]
@@ -178,7 +178,7 @@ func (s *sweptStore) List(ctx context.Context, listing dianemo.Listing) (dianemo
 	return reply, err
 }
 
-func TestWhatMovedOnSinceItWasListedIsCountedAsRefused(t *testing.T) {
+func TestWhatMovedOnSinceItWasListedIsCountedAsRefused_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		other := suite.Client(t, store)
@@ -236,7 +236,7 @@ func TestWhatMovedOnSinceItWasListedIsCountedAsRefused(t *testing.T) {
 }
 
 // While its pages are read, jobs come and go: those that stay are each treated once.
-func TestASweepGoesOnWhileItsListChanges(t *testing.T) {
+func TestASweepGoesOnWhileItsListChanges_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		kind := dianemo.NewKind[suite.Args]("kind", dianemo.Policy{})
@@ -314,7 +314,7 @@ func TestASweepThatFindsNothingLooksAtABoundedNumberOfPages(t *testing.T) {
 	}
 }
 
-func TestASweepThatIsCutShortGoesOnWhereItWas(t *testing.T) {
+func TestASweepThatIsCutShortGoesOnWhereItWas_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		kind := dianemo.NewKind[suite.Args]("kind", dianemo.Policy{})

@@ -15,7 +15,7 @@ import (
 
 // Who leads keeps the time for jobs that are due later, so one that shuts down
 // hands over before it waits for its jobs.
-func TestALeaderThatShutsDownHandsOverTheTimeAtOnce(t *testing.T) {
+func TestALeaderThatShutsDownHandsOverTheTimeAtOnce_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		leads := make(chan dianemo.LeadInfo, 10)
@@ -72,7 +72,7 @@ func (b *bidder) Lead(ctx context.Context, bid dianemo.Bid) (lease dianemo.Lease
 }
 
 // Else nobody does the chores until the lease, here of hours, runs out.
-func TestAPeerThatShutsDownLeavesNoLeaseBehind(t *testing.T) {
+func TestAPeerThatShutsDownLeavesNoLeaseBehind_Long(t *testing.T) {
 	t.Parallel()
 	for name, unanswered := range map[string]func(dianemo.Bid) bool{
 		"when the store has taken its bid and not answered": func(b dianemo.Bid) bool { return !b.Resign },

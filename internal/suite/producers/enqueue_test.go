@@ -137,7 +137,7 @@ func TestBadConfigIsRefusedByName(t *testing.T) {
 	require.ErrorIs(t, err, dianemo.ErrClosed)
 }
 
-func TestAnIdIsTakenOnce(t *testing.T) {
+func TestAnIdIsTakenOnce_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -172,7 +172,7 @@ func TestAnIdIsTakenOnce(t *testing.T) {
 	})
 }
 
-func TestManyJobsInOneCall(t *testing.T) {
+func TestManyJobsInOneCall_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)

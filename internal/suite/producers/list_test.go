@@ -14,7 +14,7 @@ import (
 	"github.com/dianemo/dianemo/internal/suite"
 )
 
-func TestAListHasAllOfAJobButWhatGrows(t *testing.T) {
+func TestAListHasAllOfAJobButWhatGrows_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)

@@ -190,7 +190,7 @@ func TestAWaitEndsWithItsContextOrItsClient(t *testing.T) {
 	})
 }
 
-func TestManyWaitForTheirJobs(t *testing.T) {
+func TestManyWaitForTheirJobs_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var kind dianemo.Kind[suite.Args]

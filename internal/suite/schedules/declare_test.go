@@ -130,7 +130,7 @@ func said(t *testing.T, c *dianemo.Client, name string) int {
 	return args.N
 }
 
-func TestAPeerShowsItselfBeforeItDeclares(t *testing.T) {
+func TestAPeerShowsItselfBeforeItDeclares_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -151,7 +151,7 @@ func TestAPeerShowsItselfBeforeItDeclares(t *testing.T) {
 }
 
 // A newer build comes up, and declares, while an older one is about to read.
-func TestAnOlderBuildThatStartsWithANewerOneIsPassedOver(t *testing.T) {
+func TestAnOlderBuildThatStartsWithANewerOneIsPassedOver_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)

@@ -40,7 +40,7 @@ func TestAScheduleFiresAtEachInstantOfItsRule_Long(t *testing.T) {
 	})
 }
 
-func TestASchedulesLifeFromAnyProcess(t *testing.T) {
+func TestASchedulesLifeFromAnyProcess_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c, other := suite.Client(t, store), suite.Client(t, store)
@@ -223,7 +223,7 @@ func TestAnOccurrenceThatOverlapsIsSkippedAndRecorded_Long(t *testing.T) {
 	})
 }
 
-func TestABackfillMakesWhatIsNotThereYet(t *testing.T) {
+func TestABackfillMakesWhatIsNotThereYet_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)

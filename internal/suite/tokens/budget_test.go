@@ -85,7 +85,7 @@ func TestWhatRunsStaysWithinTheBudget_Long(t *testing.T) {
 
 // A claim names 64 lanes at most. Those from which nothing can be taken must not
 // crowd out the others.
-func TestManyLanesThatDoNotFitHoldUpNothing(t *testing.T) {
+func TestManyLanesThatDoNotFitHoldUpNothing_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		producer := suite.Client(t, store)
@@ -113,7 +113,7 @@ func TestManyLanesThatDoNotFitHoldUpNothing(t *testing.T) {
 	})
 }
 
-func TestEveryEdgeHasItsHook(t *testing.T) {
+func TestEveryEdgeHasItsHook_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		type note struct {

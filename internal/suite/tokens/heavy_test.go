@@ -14,7 +14,7 @@ import (
 
 // A stream of light jobs never leaves room for a heavy one, unless the peer
 // keeps what becomes free.
-func TestAHeavyJobIsWaitedForAfterHeavyWait(t *testing.T) {
+func TestAHeavyJobIsWaitedForAfterHeavyWait_Long(t *testing.T) {
 	t.Parallel()
 	suite.EachInRealTime(t, func(t *testing.T, store dianemo.Store) {
 		var light, heavy dianemo.Kind[suite.Args]
@@ -65,7 +65,7 @@ func TestAHeavyJobIsWaitedForAfterHeavyWait(t *testing.T) {
 
 // What a peer can never carry is left for a larger one, and keeps nothing from
 // the others.
-func TestAJobThatNeverFitsHoldsUpNobody(t *testing.T) {
+func TestAJobThatNeverFitsHoldsUpNobody_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var light, heavy dianemo.Kind[suite.Args]
@@ -87,7 +87,7 @@ func TestAJobThatNeverFitsHoldsUpNobody(t *testing.T) {
 
 // While tokens are saved for a heavy job, its kind may be paused: then they are
 // for the others again.
-func TestAPausedKindKeepsNoTokens(t *testing.T) {
+func TestAPausedKindKeepsNoTokens_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		begun, free := make(chan string, 1), make(chan struct{})

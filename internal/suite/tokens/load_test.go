@@ -116,7 +116,7 @@ func (g *gate) release(t *testing.T) {
 }
 
 // Ticks are an hour apart, so what resumes the claims is the load.
-func TestClaimsStopOnAHotHostRunningJobsGoOnAndClaimsResume(t *testing.T) {
+func TestClaimsStopOnAHotHostRunningJobsGoOnAndClaimsResume_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		g, d := newGate(), newDial(t, 0.3, 0.3)
@@ -207,7 +207,7 @@ func TestAHotPeerTicksWithoutAClaim(t *testing.T) {
 	})
 }
 
-func TestWithCountSelfAPeerOnWhichNothingRunsClaimsOne(t *testing.T) {
+func TestWithCountSelfAPeerOnWhichNothingRunsClaimsOne_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		g, d := newGate(), newDial(t, 0.95, 0.6)
@@ -239,7 +239,7 @@ func TestWithCountSelfAPeerOnWhichNothingRunsClaimsOne(t *testing.T) {
 	})
 }
 
-func TestTokensCanBeChangedByHand(t *testing.T) {
+func TestTokensCanBeChangedByHand_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		g, count := newGate(), &claimCounter{Store: store}

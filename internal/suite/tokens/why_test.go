@@ -20,7 +20,7 @@ func why(t *testing.T, c *dianemo.Client, id string) *dianemo.Why {
 	return w
 }
 
-func TestWhySaysWhatKeepsAJobFromRunning(t *testing.T) {
+func TestWhySaysWhatKeepsAJobFromRunning_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -110,7 +110,7 @@ func TestWhySaysThatThePeersAreHotOrThatTheJobIsNext(t *testing.T) {
 	})
 }
 
-func TestTheLeaderTellsOfJobsThatNoLivePeerCanRun(t *testing.T) {
+func TestTheLeaderTellsOfJobsThatNoLivePeerCanRun_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		told := make(chan dianemo.StrandedInfo, 10)

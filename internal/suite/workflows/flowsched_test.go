@@ -331,7 +331,7 @@ func TestAnOccurrenceThatTwoSubmitRunsOnce(t *testing.T) {
 }
 
 // Who finds the gate open cancels nothing whose jobs have not heard of it yet.
-func TestAnOccurrenceIsNotTakenForLostWhileItsJobsHearOfTheGate(t *testing.T) {
+func TestAnOccurrenceIsNotTakenForLostWhileItsJobsHearOfTheGate_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		slow := trigger(t, store, "release", spread)
@@ -354,7 +354,7 @@ func TestAnOccurrenceIsNotTakenForLostWhileItsJobsHearOfTheGate(t *testing.T) {
 }
 
 // Nor what waits for a gate since it is to be run again.
-func TestAnOccurrenceIsNotTakenForLostWhileItIsResumed(t *testing.T) {
+func TestAnOccurrenceIsNotTakenForLostWhileItIsResumed_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		slow := trigger(t, store, "release", spread)
@@ -406,7 +406,7 @@ func (s *muteStore) Heirs(ctx context.Context, partition, parents, children int)
 	return s.Store.Heirs(ctx, partition, parents, children)
 }
 
-func TestAWorkflowCancelledBeforeItsJobsAreThereEndsCancelled(t *testing.T) {
+func TestAWorkflowCancelledBeforeItsJobsAreThereEndsCancelled_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -430,7 +430,7 @@ func TestAWorkflowCancelledBeforeItsJobsAreThereEndsCancelled(t *testing.T) {
 	})
 }
 
-func TestAWorkflowWhoseOccurrencesFailedIsResumedAsOthersAre(t *testing.T) {
+func TestAWorkflowWhoseOccurrencesFailedIsResumedAsOthersAre_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		var s script
@@ -698,7 +698,7 @@ func TestABackfillThatDiesIsCompleted(t *testing.T) {
 }
 
 // What can't be submitted is cancelled, and the others go on.
-func TestAWorkflowWhosePlanIsCorruptIsCancelled(t *testing.T) {
+func TestAWorkflowWhosePlanIsCorruptIsCancelled_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		suite.NewerSchedules(t, store, 1) // a schedule that no leader touches
@@ -739,7 +739,7 @@ func TestAWorkflowWhosePlanIsCorruptIsCancelled(t *testing.T) {
 }
 
 // The ids of its jobs are made of its own, and may be taken all the same.
-func TestAnOccurrenceOfWhichAnotherJobHasAnIDIsCancelled(t *testing.T) {
+func TestAnOccurrenceOfWhichAnotherJobHasAnIDIsCancelled_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		slow := trigger(t, store, "enlist", spread)

@@ -318,7 +318,7 @@ func TestAGraphEndsAsItMustOnceItIsRepaired_Long(t *testing.T) {
 }
 
 // Nobody can know any more whom it waited for, so nothing but repair could end it.
-func TestABlockedJobWhoseSpecCanNotBeReadEndsWhoeverKnowsOfIt(t *testing.T) {
+func TestABlockedJobWhoseSpecCanNotBeReadEndsWhoeverKnowsOfIt_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		for _, spec := range []string{"\x00", "", "1cut"} {
@@ -347,7 +347,7 @@ func TestABlockedJobWhoseSpecCanNotBeReadEndsWhoeverKnowsOfIt(t *testing.T) {
 }
 
 // Whoever was to open a gate may have died, and the note of until when it may stay closed be lost.
-func TestAGateOfWhichNothingIsNotedIsNotedAgain(t *testing.T) {
+func TestAGateOfWhichNothingIsNotedIsNotedAgain_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		rdb, namespace := suite.Behind(t, store)
@@ -397,7 +397,7 @@ func TestABrokenGraphEndsAlthoughNobodyAsksForARepair_Long(t *testing.T) {
 }
 
 // While workflows and families are submitted, run, fail, are cancelled and resumed, repair finds nothing.
-func TestRepairFindsNothingAmongGraphsThatRun(t *testing.T) {
+func TestRepairFindsNothingAmongGraphsThatRun_Long(t *testing.T) {
 	t.Parallel()
 	for _, partitions := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d partitions", partitions), func(t *testing.T) {
@@ -433,10 +433,11 @@ func TestRepairFindsNothingAmongGraphsThatRun(t *testing.T) {
 				}
 			})
 			var work sync.WaitGroup
+			rounds := sample.Part(t, 15, 5)
 			for w := range 4 {
 				work.Go(func() {
 					own := suite.Client(t, store)
-					for i := range 15 {
+					for i := range rounds {
 						wf := plan("etl", i%2 == 0, "a", "b", "join +a +b", "bad +join", "never +bad", "mend !bad", "always *bad *never")
 						id, err := own.Submit(t.Context(), wf)
 						if err != nil {
@@ -475,7 +476,7 @@ func TestRepairFindsNothingAmongGraphsThatRun(t *testing.T) {
 }
 
 // Once workflows and their jobs are let go of, in whatever order, nothing is left of them.
-func TestNothingIsLeftOfWorkflowsThatAreLetGoOf(t *testing.T) {
+func TestNothingIsLeftOfWorkflowsThatAreLetGoOf_Long(t *testing.T) {
 	t.Parallel()
 	for _, spread := range []bool{false, true} {
 		t.Run(fmt.Sprintf("spread=%v", spread), func(t *testing.T) {
@@ -488,7 +489,7 @@ func TestNothingIsLeftOfWorkflowsThatAreLetGoOf(t *testing.T) {
 			}
 			require.NoError(t, store.Open(t.Context()))
 			var flows []string
-			for range 50 {
+			for range sample.Part(t, 50, 5) {
 				flows = append(flows, submit(t, c, plan("etl", spread, "a", "b +a", "bad +b", "never +bad", "mend !bad", "always *bad *never")))
 			}
 			suite.Start(t, store, dianemo.Config{BeatEvery: 100 * time.Millisecond, Lease: time.Minute, SilentAfter: time.Minute,

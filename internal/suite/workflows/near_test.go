@@ -88,7 +88,7 @@ func only(name string) dianemo.Kind[suite.Args] {
 
 var anyKind = dianemo.NewKind[suite.Args]("kind", dianemo.Policy{})
 
-func TestAChildRunsOnThePeerThatRanItsParent(t *testing.T) {
+func TestAChildRunsOnThePeerThatRanItsParent_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var s places
@@ -178,7 +178,7 @@ func (p *pair) occupy() {
 	require.Eventually(p.t, func() bool { return suite.Get(p.t, p.c, "busy").State == dianemo.Running }, suite.Patience, time.Millisecond)
 }
 
-func TestAChildRunsAnywhereAfterItsWaitIfThePeerOfItsParentDoesNotTakeIt(t *testing.T) {
+func TestAChildRunsAnywhereAfterItsWaitIfThePeerOfItsParentDoesNotTakeIt_Long(t *testing.T) {
 	t.Parallel()
 	for name, happens := range map[string]func(p *pair){
 		"it has no tokens":  func(p *pair) { p.occupy() },
@@ -223,7 +223,7 @@ func drain(t *testing.T, c *dianemo.Client, peer string) {
 	}, suite.Patience, time.Millisecond)
 }
 
-func TestAPeerThatIsToldOfAChildTakesItAsSoonAsItHasTokens(t *testing.T) {
+func TestAPeerThatIsToldOfAChildTakesItAsSoonAsItHasTokens_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		p := newPair(t, store, dianemo.Config{Tokens: 1})
@@ -237,7 +237,7 @@ func TestAPeerThatIsToldOfAChildTakesItAsSoonAsItHasTokens(t *testing.T) {
 	})
 }
 
-func TestAChildOfAPausedKindWaitsForItsPeerAllTheSame(t *testing.T) {
+func TestAChildOfAPausedKindWaitsForItsPeerAllTheSame_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		p := newPair(t, store, dianemo.Config{})
@@ -254,7 +254,7 @@ func TestAChildOfAPausedKindWaitsForItsPeerAllTheSame(t *testing.T) {
 }
 
 // What was decided about a child in the meantime counts.
-func TestAChildThatIsKeptForAPeerCanBePutOffAndCancelled(t *testing.T) {
+func TestAChildThatIsKeptForAPeerCanBePutOffAndCancelled_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		p := newPair(t, store, dianemo.Config{Tokens: 1})
@@ -276,7 +276,7 @@ func TestAChildThatIsKeptForAPeerCanBePutOffAndCancelled(t *testing.T) {
 	})
 }
 
-func TestAChildOfAParentThatHasEndedRunsOnItsPeer(t *testing.T) {
+func TestAChildOfAParentThatHasEndedRunsOnItsPeer_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		var s places
@@ -293,7 +293,7 @@ func TestAChildOfAParentThatHasEndedRunsOnItsPeer(t *testing.T) {
 	})
 }
 
-func TestAJobOfAWorkflowRunsOnThePeerOfAnother(t *testing.T) {
+func TestAJobOfAWorkflowRunsOnThePeerOfAnother_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		var s places

@@ -122,7 +122,7 @@ func standing(t *testing.T, c *dianemo.Client, id string) map[string]dianemo.Sta
 	return states
 }
 
-func TestAWorkflowRunsAsItsGraphSays(t *testing.T) {
+func TestAWorkflowRunsAsItsGraphSays_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		c := suite.Client(t, store)
@@ -173,7 +173,7 @@ func ids(page dianemo.WorkflowPage) []string {
 	return all
 }
 
-func TestADecisionPicksWhichChildrenRun(t *testing.T) {
+func TestADecisionPicksWhichChildrenRun_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		c := suite.Client(t, store)
@@ -213,7 +213,7 @@ func TestADecisionPicksWhichChildrenRun(t *testing.T) {
 	})
 }
 
-func TestACancelledWorkflowEndsAndCanBeResumed(t *testing.T) {
+func TestACancelledWorkflowEndsAndCanBeResumed_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		c := suite.Client(t, store)
@@ -245,7 +245,7 @@ func TestACancelledWorkflowEndsAndCanBeResumed(t *testing.T) {
 	})
 }
 
-func TestAWrongWorkflowIsRefusedAndNothingOfItWritten(t *testing.T) {
+func TestAWrongWorkflowIsRefusedAndNothingOfItWritten_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c, err := dianemo.NewClient(store, dianemo.ClientConfig{Logger: suite.Quiet, MaxWorkflow: 5})
@@ -304,7 +304,7 @@ func TestAWrongWorkflowIsRefusedAndNothingOfItWritten(t *testing.T) {
 	})
 }
 
-func TestAWorkflowWithAnIDExistsOnce(t *testing.T) {
+func TestAWorkflowWithAnIDExistsOnce_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		c := suite.Client(t, store)
@@ -336,7 +336,7 @@ func TestAWorkflowWithAnIDExistsOnce(t *testing.T) {
 }
 
 // What a workflow's jobs wait for outside of it may have ended, or end later.
-func TestAWorkflowMayHaveParentsOutsideOfIt(t *testing.T) {
+func TestAWorkflowMayHaveParentsOutsideOfIt_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		c := suite.Client(t, store)
@@ -360,7 +360,7 @@ func TestAWorkflowMayHaveParentsOutsideOfIt(t *testing.T) {
 	})
 }
 
-func TestWhyIsABlockedJobNotRunning(t *testing.T) {
+func TestWhyIsABlockedJobNotRunning_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		c := suite.Client(t, store)
@@ -381,7 +381,7 @@ func TestWhyIsABlockedJobNotRunning(t *testing.T) {
 	})
 }
 
-func TestJobsOnTheLongestPathGoFirst(t *testing.T) {
+func TestJobsOnTheLongestPathGoFirst_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		c := suite.Client(t, store)
@@ -447,7 +447,7 @@ func (s *tardyStore) Members(ctx context.Context, workflow, after string, limit 
 	return s.Store.Members(ctx, workflow, after, limit)
 }
 
-func TestWhoTellsLateThatAWorkflowWasCancelledCancelsNothingOnceItIsResumed(t *testing.T) {
+func TestWhoTellsLateThatAWorkflowWasCancelledCancelsNothingOnceItIsResumed_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		c := suite.Client(t, store)
@@ -531,7 +531,7 @@ func TestAWorkflowThatIsCancelledWhileItIsResumedEnds(t *testing.T) {
 }
 
 // Options.Parents are ids, and those of the workflow's own jobs are known beforehand.
-func TestAWorkflowWhoseJobsIDsAreTakenOrWaitInACircleIsRefused(t *testing.T) {
+func TestAWorkflowWhoseJobsIDsAreTakenOrWaitInACircleIsRefused_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		c := suite.Client(t, store)
@@ -565,7 +565,7 @@ func TestAWorkflowWhoseJobsIDsAreTakenOrWaitInACircleIsRefused(t *testing.T) {
 	})
 }
 
-func TestASubmitThatIsCutLeavesItsIDFree(t *testing.T) {
+func TestASubmitThatIsCutLeavesItsIDFree_Long(t *testing.T) {
 	t.Parallel()
 	onEachSpread(t, func(t *testing.T, store dianemo.Store, spread bool) {
 		require.NoError(t, store.Open(t.Context()))
@@ -649,7 +649,7 @@ func TestAWrappedEnqueueThatDoesNotGoOnIsNoSubmit(t *testing.T) {
 	require.ErrorAs(t, err, &field)
 }
 
-func TestAWrappedEnqueueSeesAWorkflow(t *testing.T) {
+func TestAWrappedEnqueueSeesAWorkflow_Long(t *testing.T) {
 	t.Parallel()
 	suite.Each(t, func(t *testing.T, store dianemo.Store) {
 		drop := false
