@@ -101,7 +101,7 @@ func TestAJobThatIsKeptForAPeerIsNotClaimedWhenItMayNotBe_Long(t *testing.T) {
 	})
 }
 
-func TestAPeerIsToldWhichJobsAreKeptForIt(t *testing.T) {
+func TestAPeerIsToldWhichJobsAreKeptForIt_Long(t *testing.T) {
 	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		heard := f.listener("peer")

@@ -59,7 +59,7 @@ func quietly(t *testing.T, test func(t *testing.T, f *fixture)) {
 	eachBut(t, []string{"twice", "lossy"}, test)
 }
 
-func TestTheLeastLoadedPeerThatCanIsWoken(t *testing.T) {
+func TestTheLeastLoadedPeerThatCanIsWoken_Long(t *testing.T) {
 	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		peers := map[string]<-chan dianemo.Message{}
@@ -89,7 +89,7 @@ func TestTheLeastLoadedPeerThatCanIsWoken(t *testing.T) {
 	})
 }
 
-func TestWhoStandsUpHearsWhatNobodyHeard(t *testing.T) {
+func TestWhoStandsUpHearsWhatNobodyHeard_Long(t *testing.T) {
 	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		require.False(t, f.wake(dianemo.News{Kind: "kind", Priority: 2}, ""))
@@ -108,7 +108,7 @@ func TestWhoStandsUpHearsWhatNobodyHeard(t *testing.T) {
 }
 
 // A peer says its kinds once. If what it said is spoilt, nobody would ever wake it again.
-func TestAPeerIsAskedForItsKindsAgainWhereTheyCanNotBeRead(t *testing.T) {
+func TestAPeerIsAskedForItsKindsAgainWhereTheyCanNotBeRead_Long(t *testing.T) {
 	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		up := dianemo.Stance{Move: dianemo.Up, Level: 9, Room: roomFor(2), Kinds: map[string]int{"kind": 1, "other": 2}}
@@ -121,7 +121,7 @@ func TestAPeerIsAskedForItsKindsAgainWhereTheyCanNotBeRead(t *testing.T) {
 	})
 }
 
-func TestTheLeaderHearsOfWorkThatIsDueLater(t *testing.T) {
+func TestTheLeaderHearsOfWorkThatIsDueLater_Long(t *testing.T) {
 	t.Parallel()
 	quietly(t, func(t *testing.T, f *fixture) {
 		later := dianemo.News{Kind: "kind", Priority: 2, Later: true}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dianemo/dianemo"
+	"github.com/dianemo/dianemo/internal/sample"
 	"github.com/dianemo/dianemo/internal/suite"
 )
 
@@ -70,16 +71,15 @@ func outcome(nodes []node) map[string]dianemo.State {
 
 // Each graph is enqueued in several calls, some of them while earlier jobs run. No job
 // starts before its parents have ended as it wants, and each ends as it must.
-func TestRandomGraphsEndAsTheyMust(t *testing.T) {
+func TestRandomGraphsEndAsTheyMust_Long(t *testing.T) {
 	t.Parallel()
 	for _, partitions := range []int{1, 16} {
 		t.Run(fmt.Sprintf("%d partitions", partitions), func(t *testing.T) {
 			t.Parallel()
 			store := suite.Redis(t, suite.Server.Client(t), partitions)
 			c := suite.Client(t, store)
-			const graphs, size = 300, 14
-			seed := uint64(time.Now().UnixNano())
-			t.Log("seed", seed)
+			const size = 14
+			graphs, seed := sample.Part(t, 300, 5), sample.Seed(t)
 
 			var mu sync.Mutex
 			ended := map[string]dianemo.State{} // by handlers that have returned
