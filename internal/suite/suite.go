@@ -29,12 +29,6 @@ func Receive[T any](t *testing.T, from <-chan T) T {
 	}
 }
 
-// Eventually waits until a condition holds that no signal tells of.
-func Eventually(t *testing.T, holds func() bool, message ...any) {
-	t.Helper()
-	require.Eventually(t, holds, Patience, 5*time.Millisecond, message...)
-}
-
 // Args of most kinds.
 type Args struct{ N int }
 

@@ -52,6 +52,7 @@ func TestAChildStartsWhenItsParentsHaveEnded_Long(t *testing.T) {
 			"never": dianemo.Skipped, "grandchild": dianemo.Skipped, "mends": dianemo.Succeeded, "always": dianemo.Succeeded} {
 			require.Equal(t, want, suite.Ends(t, c, id), id)
 		}
+		require.Equal(t, "parent", suite.Get(t, c, "never").Reason)
 		// Parents that have ended already.
 		_, err = c.EnqueueMany(t.Context(), request("late", 1, dianemo.After("a")...), request("late-skipped", 1, dianemo.After("bad")...))
 		require.NoError(t, err)
